@@ -29,8 +29,8 @@ options:
     required: true
   children:
     description:
-      - Compare with the oldest child of the main process whose command line begins with this text, instead of with
-        the main process. For daemons that reload by replacing their workers.
+      - Compare with the oldest child of the main process whose command line begins with this text, instead of
+        with the main process. For daemons that reload by replacing their workers.
       - Children that are shutting down do not count.
     type: str
     default: ""
@@ -88,28 +88,30 @@ def matching_children(pid: int, prefix: str) -> list[int]:
     found = []
     for child in map(int, children):
         try:
-            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            raw = Path(f"/proc/{child}/cmdline").read_bytes()
         except OSError:
             continue
+        command = raw.replace(b"\0", b" ").decode(errors="replace")
         if command.startswith(prefix) and "shutting down" not in command:
             found.append(child)
     return found
 
 
 def newest_change(paths: list[str]) -> tuple[float, str] | None:
-    """Return when the newest of the paths changed (inode change time, seconds since the epoch), and which it was."""
+    """Return when the newest of the paths changed, and which it was.
+
+    The time is the inode's change time, in seconds since the epoch: a copy that keeps its old modification
+    time still counts.
+    """
     newest = None
     for top in paths:
-        every = [top]
-        for folder, folders, files in os.walk(top):
-            every += [os.path.join(folder, name) for name in folders + files]
-        for path in every:
+        for path in [Path(top), *Path(top).rglob("*")]:
             try:
-                changed = os.lstat(path).st_ctime
+                changed = path.lstat().st_ctime
             except OSError:
                 continue
             if newest is None or changed > newest[0]:
-                newest = (changed, path)
+                newest = (changed, str(path))
     return newest
 
 

@@ -1,0 +1,95 @@
+# Thin names for the commands people type; make prints each command it runs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+# Settings: make deploy INVENTORY=inventory/production HOST=web1 ARGS='-e deploy_ref=v2 --check'
+INVENTORY ?= inventory/local
+HOST ?=
+ARGS ?=
+PYTHON ?= python3
+
+limit = $(if $(HOST),--limit $(HOST) )$(ARGS)
+PLAYBOOK = .venv/bin/ansible-playbook -i $(INVENTORY)
+TARGET_HOST = PYTHONPATH=tests $(PYTHON) -m target_host
+HOSTS = --inventory $(INVENTORY) $(if $(HOST),--host $(HOST))
+CONTROLLER_LOCKS = requirements/controller.txt
+DEV_LOCKS = $(CONTROLLER_LOCKS) requirements/dev.txt
+APP_LOCKS = $(wildcard app_skeleton/inbox/requirements*.txt)
+APP_VENV = .cache/app-venv
+APP_SOURCES = $(wildcard app_skeleton/*/src)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  settings: INVENTORY=$(INVENTORY)  HOST=<one host>  ARGS='<more words for ansible-playbook>'"
+
+##
+.PHONY: up down hosts ssh logs
+up: venv ## Make local hosts, put everything on them, deploy the sample app
+	@$(TARGET_HOST) up $(HOSTS)
+	$(PLAYBOOK) playbooks/site.yml $(limit)
+	@$(TARGET_HOST) summary --inventory $(INVENTORY)
+
+down: ## Remove the local hosts with their data, keys and secrets
+	@$(TARGET_HOST) down $(HOSTS)
+
+hosts: venv ## List the local hosts and their containers
+	@$(TARGET_HOST) status $(HOSTS)
+
+ssh: venv ## Log in on a local host (HOST=)
+	@$(TARGET_HOST) ssh $(HOSTS)
+
+logs: venv ## Follow the app's log on a local host (HOST=)
+	@$(TARGET_HOST) logs $(HOSTS)
+
+.PHONY: deploy rollback status verify
+deploy: venv ## Build a release and send traffic to it
+	$(PLAYBOOK) playbooks/deploy.yml $(limit)
+
+rollback: venv ## Send traffic to the previous release
+	$(PLAYBOOK) playbooks/rollback.yml $(limit)
+
+status: venv ## Say which release each host serves
+	$(PLAYBOOK) playbooks/status.yml $(limit)
+
+verify: venv ## Check every host against what it should be, changing nothing
+	$(PLAYBOOK) playbooks/verify.yml $(limit)
+
+.PHONY: lint test-fast test test-full
+lint: venv-dev ## Check style: Ansible, YAML, Python, shell
+	.venv/bin/ansible-lint --offline --profile production
+	.venv/bin/yamllint --strict .
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/shellcheck .ci/run $(shell find . -name '*.sh' -not -path './.*/*')
+
+test-fast: lint ## Lint, and every test that needs no host
+	.venv/bin/pytest tests/static tests/unit tests/render
+	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
+	$(APP_VENV)/bin/python -m pytest app_skeleton
+
+test: test-fast ## All tests, with hosts of their own
+	@$(TARGET_HOST) prepare
+	.venv/bin/pytest tests/target tests/scenario
+
+test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
+	@$(TARGET_HOST) prepare
+	RELEASES="12 13" .venv/bin/pytest --long tests/target tests/scenario
+
+.PHONY: venv venv-dev lock clean
+venv: ## Make .venv for the controller (part of every command above)
+	@$(TARGET_HOST) venv $(CONTROLLER_LOCKS)
+
+venv-dev:
+	@$(TARGET_HOST) venv $(DEV_LOCKS)
+
+lock: venv ## Resolve requirements/*.in anew (ARGS=--upgrade takes newer versions)
+	for name in uv controller dev; do \
+	  UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-config --universal \
+	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS) \
+	    --output-file requirements/$$name.txt requirements/$$name.in || exit; \
+	done
+
+clean: ## Remove what `make down` keeps: images, .cache, .venv
+	@$(TARGET_HOST) clean

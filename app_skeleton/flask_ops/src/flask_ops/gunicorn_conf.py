@@ -1,0 +1,141 @@
+"""Configure gunicorn from the environment: ``gunicorn --config python:flask_ops.gunicorn_conf``.
+
+The names below are gunicorn's settings, see its "Settings" page. The variables are listed in the README
+beside this package.
+"""
+
+import os
+
+if "gevent" in (os.environ.get("GUNICORN_WORKER_CLASS") or "gevent").lower():
+    # Before every other import: psycopg, for one, decides at import whether to wait cooperatively, and with
+    # preload_app that import happens in the arbiter, long before the worker would patch.
+    from gevent import monkey
+
+    monkey.patch_all()
+
+
+from . import drain, logs, multiproc
+from .settings import SettingError, boolean, integer, setting
+
+
+def _worker_class() -> str:
+    name = setting("GUNICORN_WORKER_CLASS", "gevent")
+    if name not in ("gevent", "gthread", "sync") and "." not in name:
+        raise SettingError(
+            f"GUNICORN_WORKER_CLASS={name!r} is not known. "
+            "Set it to gevent, gthread, sync, or a dotted path to a class."
+        )
+    return name
+
+
+def _log_level() -> str:
+    level = setting("GUNICORN_LOG_LEVEL", "info").lower()
+    if level not in logs.LEVELS:
+        raise SettingError(
+            f"GUNICORN_LOG_LEVEL={level!r} is not known. Set it to one of {', '.join(logs.LEVELS)}."
+        )
+    return level
+
+
+def _bind() -> list[str]:
+    # systemd's sockets replace bind whole; the one here is for a developer's shell.
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and integer("LISTEN_FDS", 0):
+        return []
+    return setting("GUNICORN_BIND", "127.0.0.1:8000").split(",")
+
+
+worker_class = _worker_class()
+workers = integer("GUNICORN_WORKERS", max(2, len(os.sched_getaffinity(0))), minimum=1)
+threads = integer("GUNICORN_THREADS", 8, minimum=1) if worker_class == "gthread" else 1
+worker_connections = integer("GUNICORN_WORKER_CONNECTIONS", 1000, minimum=1)
+# Above nginx's upstream keepalive_timeout: whoever closes an idle connection first must be the one that knows
+# whether a request is on its way.
+keepalive = integer("GUNICORN_KEEPALIVE_SECONDS", 5, minimum=1)
+graceful_timeout = integer("GUNICORN_GRACEFUL_TIMEOUT_SECONDS", 30, minimum=1)
+timeout = integer("GUNICORN_TIMEOUT_SECONDS", 60, minimum=1)
+max_requests = integer("GUNICORN_MAX_REQUESTS", 0)
+max_requests_jitter = integer("GUNICORN_MAX_REQUESTS_JITTER", max_requests // 10)
+preload_app = boolean("GUNICORN_PRELOAD", True)
+loglevel = _log_level()
+if keepalive >= graceful_timeout:
+    raise SettingError(
+        f"GUNICORN_KEEPALIVE_SECONDS={keepalive} must be below "
+        f"GUNICORN_GRACEFUL_TIMEOUT_SECONDS={graceful_timeout}: "
+        "an idle connection holds a stopping worker for the whole keep-alive time."
+    )
+
+setting("APP_WSGI")  # named in the error when missing, rather than by the import that fails later
+wsgi_app = "flask_ops.wsgi:app"
+bind = _bind()
+proc_name = setting("FLASK_OPS_SERVICE", "app")
+# The heartbeat file must never wait for a disk.
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - made by mkstemp, mode 0600
+
+control_socket = setting("FLASK_OPS_CONTROL_SOCKET", "")
+control_socket_mode = 0o600
+control_socket_disable = not control_socket
+
+# nginx accepts a line of 8 KiB (large_client_header_buffers); a smaller limit here would answer 400 to what
+# it let by.
+limit_request_line = 8190
+limit_request_field_size = 8190
+
+# A peer on a unix socket is always trusted: it is nginx, which sets X-Forwarded-Proto itself. Over TCP only
+# the same machine is. The other scheme headers gunicorn knows by default come from clients, and contradict
+# it.
+forwarded_allow_ips = "127.0.0.1,::1"
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+forwarder_headers = ""
+
+logger_class = "flask_ops.gunicorn_logger.OpsLogger"
+logconfig_dict = logs.dict_config(loglevel)
+
+# Withheld until there is an arbiter: --check-config loads the app beside a server that owns this directory.
+_metrics_dir = os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+def nworkers_changed(server, new, old):
+    """Prepare the metrics directory.
+
+    With ``old`` None this is the only hook that runs before ``preload_app`` loads the app; ``on_starting``
+    comes after.
+    """
+    if old is None:
+        multiproc.prepare(_metrics_dir)
+
+
+def pre_fork(server, worker):
+    """Give the worker the lowest slot that no living worker has."""
+    worker.flask_ops_slot = multiproc.lowest_free_slot(w.flask_ops_slot for w in server.WORKERS.values())
+
+
+def post_fork(server, worker):
+    """Write metrics to the worker's slot, before a worker without preload makes its first one."""
+    multiproc.use_slot(worker.flask_ops_slot)
+
+
+def post_worker_init(worker):
+    """Log what dies in a greenlet of the app's own, instead of printing it."""
+    if "gevent" in worker_class.lower():
+        import gevent
+        import structlog
+
+        log = structlog.get_logger("flask_ops.uncaught")
+        gevent.get_hub().print_exception = lambda context, kind, error, trace: log.error(
+            "uncaught exception in a greenlet", context=repr(context), exc_info=(kind, error, trace)
+        )
+
+
+def pre_request(worker, req):
+    """While draining, close the connection with this very answer.
+
+    Not by setting ``keepalive`` to 0: a request in flight at that moment has promised keep-alive, and
+    gunicorn would then close the connection nginx is about to use again.
+    """
+    if drain.draining():
+        req.force_close()
+
+
+def post_request(worker, req, environ, resp):
+    """Forget the request id: the next lines on this greenlet or thread are about the connection."""
+    logs.end_request()

@@ -1,0 +1,317 @@
+"""What flask_ops promises under a real gunicorn."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+import sample_apps
+
+WORKER_CLASSES = ["gevent", "gthread", "sync"]
+
+
+def eventually(claim, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not (value := claim()):
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.05)
+    return value
+
+
+def say_nonsense(server, *, after_a_request):
+    """Make gunicorn log about a connection, after a request whose id that line must not carry."""
+    connection = server.connect()
+    connection.connect()
+    if after_a_request:
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+    connection.sock.sendall(b"no such thing as http\r\n\r\n")
+    assert b"400 Bad Request" in connection.sock.recv(100)
+    connection.close()
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_drain_file_closes_connections_and_ends_readiness(serve, worker_class):
+    with serve("unchanged", GUNICORN_WORKER_CLASS=worker_class) as server:
+        connection = server.connect()
+        for _ in range(3):
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            assert json.load(answer)["status"] == "ready"
+            # sync closes every connection, drain or not
+            assert answer.getheader("Connection") == ("close" if worker_class == "sync" else "keep-alive")
+        server.drain_file.touch()
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (503, "close")
+        assert json.load(answer)["status"] == "draining"
+        answer, _ = server.get("/livez")
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
+
+
+@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+def test_connection_promised_keep_alive_outlives_the_start_of_a_drain(serve, worker_class):
+    with serve("unchanged", GUNICORN_WORKER_CLASS=worker_class) as server:
+        connection = server.connect()
+        connection.request("GET", "/slow?seconds=0.4")
+        time.sleep(0.2)
+        server.drain_file.touch()
+        server.get("/livez")
+        answer = connection.getresponse()
+        assert (answer.read(), answer.getheader("Connection")) == (b"done", "keep-alive")
+        time.sleep(0.2)
+        sock = connection.sock
+        connection.request("POST", "/livez")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (405, "close")
+        assert sock is not None
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_every_line_is_json_from_start_to_stop(serve, worker_class):
+    with serve(
+        "unchanged", GUNICORN_WORKER_CLASS=worker_class, FLASK_OPS_SERVICE="shop-web", RELEASE_ID="r1"
+    ) as server:
+        server.get("/boom", {"X-Request-ID": "req-1"})
+        server.get("/log", {"X-Request-ID": "req-2"})
+        server.get("/boom", {"X-Request-ID": "not; allowed"})
+        say_nonsense(server, after_a_request=worker_class != "sync")
+        assert server.stop() == 0
+        logs = server.logs()
+    for line in logs:
+        assert list(line)[:7] == ["timestamp", "level", "event", "logger", "request_id", "release", "service"]
+        assert (line["release"], line["service"]) == ("r1", "shop-web")
+    boom = next(line for line in logs if line["request_id"] == "req-1")
+    assert boom["level"] == "error"
+    assert "ValueError: wrong length" in boom["exception"]
+    assert sample_apps.SECRET not in server.text
+    told = [line for line in logs if line["request_id"] == "req-2"]
+    library = next(line for line in told if line["logger"] == "a.library")
+    assert (library["event"], library["colour"]) == ("told one of 3", "green")
+    long = next(line for line in told if line.get("truncated"))
+    assert long["event"].startswith("xxx")
+    assert max(map(len, server.text.splitlines())) < 48 * 1024
+    assert any("old ways" in line["event"] for line in told)
+    assert any("ZeroDivisionError" in line.get("exception", "") for line in logs)
+    assert "not; allowed" not in server.text
+    about_connections = [line for line in logs if line["logger"] == "gunicorn.error"]
+    assert any("Invalid request" in line["event"] for line in about_connections)
+    assert all(line["request_id"] is None for line in about_connections)
+    assert logs[-1]["event"] == "Shutting down: Master"
+
+
+def test_greenlet_that_dies_is_logged(serve):
+    with serve("unchanged") as server:
+        server.get("/greenlet")
+        eventually(lambda: any("KeyError" in line.get("exception", "") for line in server.logs()))
+
+
+@pytest.mark.parametrize("preload", ["1", "0"])
+def test_app_that_fails_to_load_says_why_in_json(serve, preload):
+    with (
+        pytest.raises(AssertionError, match="did not start") as failure,
+        serve("broken()", GUNICORN_PRELOAD=preload),
+    ):
+        pass
+    lines = [line for line in str(failure.value).splitlines() if line.startswith("{")]
+    assert any("no such thing as a broken app" in json.loads(line).get("exception", "") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"GUNICORN_WORKERS": "many"}, "GUNICORN_WORKERS='many' is not a whole number"),
+        ({"APP_WSGI": ""}, "APP_WSGI is not set"),
+    ],
+)
+def test_wrong_setting_is_named(serve, env, said):
+    server = serve("unchanged")
+    server.env |= env
+    with pytest.raises(AssertionError, match=said), server:
+        pass
+
+
+def test_request_in_flight_is_finished_after_sigterm(serve):
+    with serve("unchanged", GUNICORN_KEEPALIVE_SECONDS="1") as server:
+        connection = server.connect()
+        connection.request("GET", "/slow?seconds=1")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        answer = connection.getresponse()
+        assert answer.read() == b"done"
+        assert server.stop() == 0
+        assert server.path.exists(), "systemd's socket outlives the server"
+
+
+def test_only_the_scheme_header_nginx_sets_is_believed(serve):
+    with serve("unchanged") as server:
+        schemes = {}
+        for value in ("https", "http"):
+            headers = {"X-Forwarded-Proto": value, "X-Forwarded-Ssl": "on", "X-Forwarded-Protocol": "ssl"}
+            answer, body = server.get("/", headers)
+            assert answer.status == 200
+            schemes[value] = json.loads(body)["scheme"]
+        assert schemes == {"https": "https", "http": "http"}
+        _, body = server.get("/headers", {"SCRIPT_NAME": "/elsewhere"})
+        assert b"elsewhere" not in body
+
+
+def test_request_id_goes_through(serve):
+    with serve("unchanged") as server:
+        answer, body = server.get("/", {"X-Request-ID": "a.b-c_9"})
+        assert json.loads(body)["id"] == answer.getheader("X-Request-ID") == "a.b-c_9"
+        answer, body = server.get("/", {"X-Request-ID": "x" * 129})
+        assert json.loads(body)["id"] == answer.getheader("X-Request-ID")
+        assert len(answer.getheader("X-Request-ID")) == 32
+
+
+def test_wsgi_app_that_is_not_flask_gets_the_pages_too(serve):
+    with serve("raw", RELEASE_ID="r7") as server:
+        answer, body = server.get("/anything", {"X-Request-ID": "mine"})
+        assert (body, answer.headers.get_all("X-Request-ID")) == (b"raw", ["mine"])
+        assert json.loads(server.get("/readyz")[1])["status"] == "ready"
+        assert json.loads(server.get("/version")[1])["release"] == "r7"
+        assert server.get("/metrics")[0].status == 404
+        assert sorted(path.name for path in server.folder.iterdir()) == ["output", "web.sock"]
+
+
+@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+def test_hanging_check_neither_delays_the_answer_nor_blocks_the_worker(serve, tmp_path, worker_class):
+    healthy = tmp_path / "healthy"
+    healthy.touch()
+    env = {"TEST_HEALTHY_FILE": str(healthy), "TEST_HANG": "1", "GUNICORN_WORKER_CLASS": worker_class}
+    with serve("checked()", **env) as server:
+        answers = []
+        prober = threading.Thread(target=lambda: answers.append(server.get("/readyz")))
+        begin = time.monotonic()
+        prober.start()
+        time.sleep(0.2)
+        assert server.get("/items/1")[0].status == 200
+        assert time.monotonic() - begin < 0.9
+        prober.join()
+        assert time.monotonic() - begin < 2
+        answer, body = answers[0]
+        assert answer.status == 503
+        assert {check["id"]: check["state"] for check in json.loads(body)["checks"]} == {
+            "file": "ok",
+            "hanging": "timeout",
+        }
+
+
+def test_readiness_follows_its_checks_and_start_does_not(serve, tmp_path):
+    healthy = tmp_path / "healthy"
+    with serve("checked()", TEST_HEALTHY_FILE=str(healthy)) as server:
+        assert [server.get(path)[0].status for path in ("/livez", "/readyz", "/startupz")] == [200, 503, 503]
+        _, body = server.get("/readyz", {"X-Forwarded-For": "203.0.113.9"})
+        assert json.loads(body) == {"status": "not_ready", "release": "dev"}
+        healthy.touch()
+        eventually(lambda: server.get("/readyz")[0].status == 200)
+        healthy.unlink()
+        eventually(lambda: server.get("/readyz")[0].status == 503)
+        assert server.get("/startupz")[0].status == 200
+        story = [line for line in server.logs() if line["logger"] == "flask_ops.health"]
+    assert [line["event"] for line in story] == ["not ready", "ready", "not ready"]
+    assert "No such file" in story[0]["failed"]["file"]
+
+
+def _total(server):
+    _, body = server.get("/metrics", {"X-Ops-Internal": "1", "X-Forwarded-For": "203.0.113.9"})
+    line = next(
+        x
+        for x in body.decode().splitlines()
+        if x.startswith('flask_http_request_total{method="GET",status="200"}')
+    )
+    return float(line.split()[-1])
+
+
+@pytest.mark.parametrize(("worker_class", "preload"), [("gevent", "1"), ("gthread", "0")])
+def test_metrics_keep_summing_when_a_worker_is_killed(serve, tmp_path, worker_class, preload):
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    (folder / "counter_99999.db").write_bytes(b"of an earlier start")
+    env = {"GUNICORN_WORKERS": "2", "GUNICORN_WORKER_CLASS": worker_class, "GUNICORN_PRELOAD": preload}
+    with serve("unchanged", PROMETHEUS_MULTIPROC_DIR=str(folder), RELEASE_ID="r1", **env) as server:
+        sent = 0
+
+        def send_until_both_answered():
+            nonlocal sent
+            pids = Counter()
+            while len(pids) < 2:
+                # A long request occupies one worker, so that the other must answer too.
+                threads = [
+                    threading.Thread(target=lambda: pids.update([server.get("/pid")[1]])) for _ in range(8)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                sent += len(threads)
+
+        send_until_both_answered()
+        assert _total(server) == sent
+        files = sorted(path.name for path in folder.iterdir())
+        assert "counter_99999.db" not in files
+        for _ in range(2):
+            victim, *_ = before = server.worker_pids()
+            os.kill(victim, signal.SIGKILL)
+            eventually(
+                lambda before=before, victim=victim: len(set(server.worker_pids()) - {victim}) == len(before)
+            )
+            send_until_both_answered()
+            assert _total(server) == sent
+            assert sorted(path.name for path in folder.iterdir()) == files
+        _, body = server.get("/metrics")
+        assert body.count(b"flask_ops_info{") == 1
+        assert b'flask_ops_info{release="r1",revision=""} 1.0' in body
+        server.env["PYTHONUNBUFFERED"] = "1"
+        checked = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "--config",
+                "python:flask_ops.gunicorn_conf",
+                "--check-config",
+            ],
+            env=server.env,
+            check=False,
+        )
+        assert checked.returncode == 0
+        assert _total(server) == sent, "checking a configuration must not touch a running server's files"
+        assert sorted(path.name for path in folder.iterdir()) == files
+
+
+def test_metrics_are_for_internal_callers_and_bounded(serve):
+    with serve("unchanged") as server:
+        for path in ("/items/1", "/items/2", "/no/1", "/no/2"):
+            server.get(path)
+        server.request("FROB", "/items/1")
+        assert server.get("/metrics", {"X-Forwarded-For": "203.0.113.9"})[0].status == 404
+        assert (
+            server.get("/metrics", {"X-Forwarded-For": "203.0.113.9", "X-Ops-Internal": "0"})[0].status == 404
+        )
+        text = server.get("/metrics")[1].decode()
+    assert 'url_rule="/items/<int:item>"} 2.0' in text
+    assert 'url_rule="None"} 2.0' in text
+    assert "/no/" not in text
+    assert "livez" not in text
+    assert "FROB" not in text
+    assert "flask_ops_unknown_method_requests_total 1.0" in text
+
+
+def test_control_socket_is_for_its_owner(serve, tmp_path):
+    server = serve("unchanged")
+    path = server.folder / "gunicorn.ctl"
+    server.env["FLASK_OPS_CONTROL_SOCKET"] = str(path)
+    with server:
+        eventually(path.exists)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        gunicornc = [sys.executable, "-c", "from gunicorn.ctl.cli import main; main()", "-s", str(path), "-j"]
+        shown = subprocess.run([*gunicornc, "-c", "show workers"], capture_output=True, text=True, check=True)
+        assert json.loads(shown.stdout)["count"] == 1

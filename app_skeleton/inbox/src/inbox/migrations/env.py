@@ -1,0 +1,63 @@
+"""Run migrations against the app's database: ``flask db upgrade`` has Alembic execute this file."""
+
+from __future__ import annotations
+
+from alembic import context
+from flask import current_app
+from flask_ops.settings import integer
+from sqlalchemy import Connection, text
+
+#: Any number, the same for every release: who holds it migrates.
+_ADVISORY_LOCK = 0x696E626F78
+_WAIT_FOR_OTHERS_SECONDS = 60
+
+
+def _take_turns(connection: Connection) -> None:
+    """Let one migration run at a time, and let none of them block readers for long.
+
+    A migration that waits for a table's lock makes every later reader of it wait as well; it is better to
+    give up, change nothing, and be run again.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    lock_timeout_ms = integer("MIGRATION_LOCK_TIMEOUT_SECONDS", 5, minimum=1) * 1000
+    # lock_timeout rules the advisory lock as well, and another migration may rightly take longer.
+    connection.execute(text(f"SET lock_timeout = '{_WAIT_FOR_OTHERS_SECONDS}s'"))
+    # The app's limit is for requests; building an index may take an hour.
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+    connection.execute(text(f"SET lock_timeout = {lock_timeout_ms}"))
+    # The lock and the settings are the session's and outlast the transaction; they end with the connection.
+    connection.commit()
+
+
+def _run_offline() -> None:
+    migrate = current_app.extensions["migrate"]
+    url = migrate.db.engine.url.render_as_string(hide_password=True)
+    context.configure(url=url, target_metadata=migrate.db.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _run_online() -> None:
+    migrate = current_app.extensions["migrate"]
+    with migrate.db.engine.connect() as connection:
+        _take_turns(connection)
+        context.configure(
+            connection=connection,
+            target_metadata=migrate.db.metadata,
+            # A migration that succeeded stays when a later one fails, and one may step out of its transaction
+            # (autocommit_block, for CREATE INDEX CONCURRENTLY) without committing its neighbours.
+            transaction_per_migration=True,
+            **migrate.configure_args,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        # Back in the pool it would take its lock and its limits along.
+        connection.invalidate()
+
+
+if context.is_offline_mode():
+    _run_offline()
+else:
+    _run_online()

@@ -1,0 +1,228 @@
+"""Send traffic to a release: start it, gate it, switch, see it at the edge, retire the old one.
+
+Where the switch stands is always read from `upstream.sock`, so that an interruption at any instruction
+is undone or taken up for what it is. In order, and what a loss of the machine leaves at each point:
+
+1. the new instance starts and is gated: an instance without traffic, stopped by the next run;
+2. it is enabled for boot, before the switch, so that no boot can find the link pointing at a release
+   that nobody starts;
+3. the switch;
+4. the old one is told to drain and the new one is seen at the edge: the same `activate` takes it up;
+5. `previous`, then `current`, then the old one's boot links, its drain and its stop: the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from releasectl import edge, instance, probe, settling, systemd, units
+from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
+from releasectl.host import Host
+from releasectl.output import Result
+
+
+def activate(host: Host, release_id: str, word: str = "activated") -> Result:
+    """Make a staged release the one that serves.
+
+    :param word: the result to report.
+    :raises Refused: when it is not staged.
+    :raises Failed: when it does not get ready; traffic never moved.
+    :raises SwitchedBack: when it does not answer at the edge; traffic is back where it was.
+    """
+    host.require_staged(release_id)
+    active = host.layout.active()
+    if active == release_id:
+        return _take_up(host, release_id, word)
+    if active is not None:
+        # A run killed while it switched back may have left the active one told to drain.
+        host.layout.drain_file(active).unlink(missing_ok=True)
+        settling.adopt(host, active)
+    _transfer(host, release_id, active)
+    return _finish(host, release_id, word)
+
+
+def rollback(host: Host, release_id: str | None) -> Result:
+    """Go back to the release that served before the active one.
+
+    A release that was left by going back is not a target: a second rollback goes further back, never
+    forward into what the first one fled from. `activate` goes there when somebody means it.
+
+    :param release_id: another release to go back to.
+    :raises Refused: when there is none to go back to.
+    """
+    active = host.layout.active()
+    if active is not None and active != release_id:
+        settling.adopt(host, active)
+    target = release_id or host.layout.linked(host.layout.previous)
+    if target is None:
+        raise Refused(
+            "no release that served before the active one is left on this host",
+            next_command=host.command("list"),
+        )
+    return activate(host, target, "rolled back")
+
+
+def restart(host: Host) -> Result:
+    """Start the active release afresh, with the settings as they are now, losing no request.
+
+    :raises Refused: when nothing is active.
+    :raises Failed: when it does not get ready again.
+    """
+    active = host.layout.active()
+    if active is None:
+        raise Refused("no release is active", next_command=host.command("list"))
+    if systemd.show(host.service(active)).running:
+        instance.restart(host, active)
+    else:
+        instance.start(host, active)
+    return Result("restarted", True, f"{active} runs with the settings as they are now", {"release": active})
+
+
+def _take_up(host: Host, release_id: str, word: str) -> Result:
+    """Activate what traffic goes to already: see that it serves, and finish what a killed run began."""
+    changed = _ensure_serving(host, release_id)
+    left = host.layout.linked(host.layout.current)
+    if left != release_id:
+        changed = True
+        old = left if left in host.layout.staged() else None
+        with _undone_on_failure(host, release_id, old):
+            _confirm(host, release_id, old)
+    result = _finish(host, release_id, word)
+    if changed or result.changed:
+        return dataclasses.replace(result, changed=True)
+    return Result("already active", False, f"{release_id} is already active", result.data)
+
+
+def _ensure_serving(host: Host, release_id: str) -> bool:
+    """Get the active instance to run and be ready; return whether something had to be done."""
+    state = systemd.show(host.service(release_id))
+    if not state.running:
+        host.out.progress(f"{release_id} is active and does not run")
+        instance.start(host, release_id)
+        return True
+    if host.layout.drain_file(release_id).exists():
+        host.out.progress(f"{release_id} is active and was told to drain")
+        instance.restart(host, release_id)
+        return True
+    answer = probe.instance(host.layout.socket(release_id))
+    if not answer.ready(release_id):
+        since = time.time() - 600
+        error = instance.failure(host, release_id, f"{release_id} is active and not ready", since, answer)
+        error.next_command = host.command("restart")
+        raise error
+    return False
+
+
+def _transfer(host: Host, release_id: str, old: str | None) -> None:
+    """Get the new release to serve, or leave everything as it was."""
+    with _undone_on_failure(host, release_id, old):
+        instance.bring_up(host, release_id)
+        systemd.enable(units.pair(host.settings.app, release_id))
+        host.out.progress(f"switching traffic to {release_id}")
+        host.layout.switch_to(release_id)
+        _confirm(host, release_id, old)
+
+
+def _confirm(host: Host, release_id: str, old: str | None) -> None:
+    """Have the old instance drain and see the new one at the edge."""
+    if old is not None and not instance.is_down(host, old):
+        # Before looking at the edge: only a draining instance ends the connections nginx keeps to it.
+        host.layout.drain_file(old).touch()
+    edge.see(host, release_id)
+    # Traffic is where it should be: a signal waits for the end.
+    host.signals.hold()
+
+
+@contextmanager
+def _undone_on_failure(host: Host, release_id: str, old: str | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        host.signals.hold()
+        raise _undo(host, release_id, old, error) from error
+
+
+def _undo(host: Host, release_id: str, old: str | None, error: BaseException) -> ReleasectlError:
+    """Put back what an activation did; return the error to raise.
+
+    The link on disk tells whether traffic had moved: a signal can come between the rename and the next
+    line here.
+    """
+    switched = host.layout.active() == release_id
+    cause = _cause(error)
+    remarks: list[str] = []
+    if switched:
+        _try(remarks, lambda: _switch_back(host, old))
+    host.out.progress(f"stopping {release_id}")
+    _try(remarks, lambda: _withdraw(host, release_id, drain=switched))
+    evidence = dict(getattr(error, "evidence", {}))
+    if remarks:
+        evidence["remarks"] = remarks
+    next_command = getattr(error, "next_command", "") or host.command("status")
+    if not switched:
+        words = f"{cause}; traffic never moved" + (f" from {old}" if old else "")
+        return Failed(words, next_command=next_command, evidence=evidence)
+    words = f"{cause}; traffic is back on {old}" if old else f"{cause}; nothing is active, as before"
+    return SwitchedBack(words, next_command=next_command, evidence=evidence)
+
+
+def _switch_back(host: Host, old: str | None) -> None:
+    """Send traffic where it went before.
+
+    The old instance is not restarted. Its workers may go on closing each connection after its answer,
+    which loses nothing and costs a little; a restart would put the one instance known to work through
+    a start, with settings that may be the very reason for the failure.
+    """
+    if old is None:
+        host.layout.upstream.unlink(missing_ok=True)
+        return
+    host.out.progress(f"switching traffic back to {old}")
+    host.layout.switch_to(old)
+    host.layout.drain_file(old).unlink(missing_ok=True)
+    for unit in (host.socket(old), host.service(old)):
+        if not systemd.show(unit).running:
+            systemd.start(unit, host.settings.start_timeout_seconds)
+
+
+def _withdraw(host: Host, release_id: str, *, drain: bool) -> list[str]:
+    """Take a release that failed out of the boot and stop it; return remarks.
+
+    :param drain: whether it had traffic.
+    """
+    names = systemd.enabled(units.pair(host.settings.app, release_id))
+    if names:
+        systemd.disable(names)
+    if drain:
+        return instance.retire(host, release_id)
+    return [] if instance.take_down(host, release_id) else [f"{host.service(release_id)} is still stopping"]
+
+
+def _try(remarks: list[str], step: Callable[[], list[str] | None]) -> None:
+    """Do one step of putting back; what does not work is a remark and does not keep the next from it."""
+    try:
+        remarks += step() or []
+    except (ReleasectlError, OSError) as error:
+        remarks.append(str(error))
+
+
+def _finish(host: Host, release_id: str, word: str) -> Result:
+    """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
+    host.signals.hold()
+    moved = settling.links(host, release_id)
+    booted = settling.boot(host, release_id)
+    retired, remarks = settling.retire_others(host, release_id)
+    before = host.layout.linked(host.layout.previous)
+    data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}
+    words = "\n".join([f"{release_id} is active", *(f"  note: {remark}" for remark in remarks)])
+    return Result(word, moved or booted or bool(retired), words, data)
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, ReleasectlError):
+        return error.cause
+    if isinstance(error, Interrupted):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

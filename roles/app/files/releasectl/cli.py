@@ -1,0 +1,187 @@
+"""Read the command line, take the lock where something may change, keep the ledger, report."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from releasectl import activation, config, inspection, ledger, lock, migration, pruning, staging
+from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError
+from releasectl.host import Host
+from releasectl.layout import Layout
+from releasectl.output import Output, Result
+from releasectl.signals import Signals
+
+LONGEST_NAME = 64
+
+
+def main(arguments: Sequence[str] | None = None, settings_dir: Path = config.SETTINGS_DIR) -> int:
+    """Run one command; return the exit code.
+
+    :param arguments: the command line without the program's name.
+    :param settings_dir: where each app has its settings.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Where the command line itself is wrong, the answer must be in the form it asked for all the same.
+    out, about, start = Output("--json" in words), {"app": None, "command": None}, time.monotonic()
+    try:
+        result = _command(words, settings_dir, out, about)
+    except ReleasectlError as failed:
+        error = failed
+    except (Interrupted, KeyboardInterrupt) as signal:
+        error = Failed(f"stopped by a signal {signal}".rstrip())
+    else:
+        out.finish(result, {**about, "duration_seconds": _since(start)})
+        return 0
+    out.fail(error, {**about, "duration_seconds": _since(start)})
+    return error.exit_code
+
+
+def _command(words: list[str], settings_dir: Path, out: Output, about: dict) -> Result:
+    options = _parser().parse_args(words)
+    about["command"] = options.command
+    # So that what root writes is readable to the app whatever root's shell is set to.
+    os.umask(0o022)
+    settings = config.load(config.find(settings_dir, getattr(options, "app", None)))
+    about["app"] = settings.app
+    host = Host(settings, Layout(settings), out, Signals(), by=_person())
+    return _mutate(host, options, words) if options.mutates else options.run(host, options)
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 3)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse's own exit code, 2, means here that a release failed.
+        raise Refused(f"{message} (see `{self.prog} --help`)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = _Parser(add_help=False)
+    # Accepted before and after the command: without SUPPRESS the second parser would undo the first.
+    shared.add_argument("--app", default=argparse.SUPPRESS, help="which app, where the host has several")
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer in JSON")
+    parser = _Parser(prog="releasectl", parents=[shared], description="Change which release of an app runs.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable, text: str, *, mutates: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[shared], help=text, description=text)
+        command.set_defaults(run=run, mutates=mutates)
+        return command
+
+    _add_looks(add)
+    _add_changes(add)
+    return parser
+
+
+def _add_looks(add: Callable) -> None:
+    add("status", lambda host, _: inspection.status(host), "what serves and how it is", mutates=False)
+    add("list", lambda host, _: inspection.list_releases(host), "which releases are staged", mutates=False)
+    log = add("log", lambda host, told: inspection.log(host, told.lines), "what was done", mutates=False)
+    log.add_argument("-n", dest="lines", type=_count, default=20, help="how many lines (20)")
+
+
+def _add_changes(add: Callable) -> None:
+    stage = add(
+        "stage", lambda host, told: staging.stage(host, told.archive, told.deps), "put a release here"
+    )
+    stage.add_argument("archive", type=Path, metavar="RELEASE_ARCHIVE")
+    stage.add_argument("--deps", type=Path, metavar="DEPS_ARCHIVE")
+    migrate = add("migrate", lambda host, told: migration.migrate(host, told.release), "migrate its database")
+    migrate.add_argument("release", metavar="ID")
+    activate = add(
+        "activate", lambda host, told: activation.activate(host, told.release), "send traffic to it"
+    )
+    activate.add_argument("release", metavar="ID")
+    back = add(
+        "rollback", lambda host, told: activation.rollback(host, told.release), "go back to the one before"
+    )
+    back.add_argument("release", metavar="ID", nargs="?")
+    add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
+    prune = add("prune", _prune, "remove old releases")
+    prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
+
+
+def _prune(host: Host, told: argparse.Namespace) -> Result:
+    return pruning.prune(host, told.keep or host.settings.keep)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result:
+    """Run a command that may change something: as root, alone, and entered in the ledger."""
+    typed = "releasectl " + " ".join(words)
+    if os.geteuid() != 0:
+        raise Refused("this needs root", next_command=f"sudo {typed}")
+    with host.signals.installed(), lock.held(host.layout.lock, host.by, typed) as host.lock:
+        before, start = host.layout.active(), time.monotonic()
+        try:
+            result = _run(host, options)
+        except ReleasectlError as error:
+            if not isinstance(error, Refused):
+                _enter(host, options, before, start, error)
+            raise
+        if result.changed:
+            _enter(host, options, before, start, result)
+        return result
+
+
+def _run(host: Host, options: argparse.Namespace) -> Result:
+    """Run it, and let whatever goes wrong be one of our errors, with the exit code that belongs to it."""
+    try:
+        return options.run(host, options)
+    except Interrupted as error:
+        raise Failed(str(error), next_command=host.command("status")) from error
+    except ReleasectlError:
+        raise
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {error}", next_command=host.command("status")) from error
+
+
+def _enter(
+    host: Host, options: argparse.Namespace, before: str | None, start: float, end: Result | ReleasectlError
+) -> None:
+    failed = isinstance(end, ReleasectlError)
+    data = {} if failed else end.data
+    entry = {
+        "command": options.command,
+        "release": data.get("release") or getattr(options, "release", None),
+        "previous": before,
+        "by": host.by,
+        "result": end.result if failed else "done",
+        "exit": end.exit_code if failed else 0,
+        "duration_seconds": _since(start),
+        "cause": end.cause if failed else None,
+    }
+    try:
+        with host.signals.shielded():
+            ledger.append(host.layout.ledger, entry)
+    except OSError as error:
+        # What was done is done: a full disk must not turn it into a failure.
+        host.out.progress(f"the ledger could not be written: {error}")
+
+
+def _person() -> str:
+    """Return who does it: under sudo and Ansible that is not root."""
+    name = os.environ.get("RELEASECTL_BY") or os.environ.get("SUDO_USER") or _login()
+    return re.sub(r"[^\w.@+-]", "_", name)[:LONGEST_NAME]
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

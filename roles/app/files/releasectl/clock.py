@@ -1,0 +1,48 @@
+"""Tell the time the way people and the ledger read it: UTC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+
+def now() -> str:
+    """Return the time as `2026-01-31T12:01:03Z`."""
+    return stamp(time.time())
+
+
+def stamp(seconds: float) -> str:
+    """Return seconds since the epoch as `2026-01-31T12:01:03Z`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse(text: str) -> float | None:
+    """Return the seconds since the epoch of an ISO 8601 time, or nothing when it is not one."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def attempts(seconds: float, pause: float = 0.05, longest_pause: float = 0.25) -> Iterator[float]:
+    """Yield the seconds gone by, at once and then after growing pauses, until the time is up.
+
+    :param seconds: how long to go on; there is always one attempt at the very end.
+    :param pause: the first pause, in seconds.
+    :param longest_pause: the longest one, in seconds.
+    """
+    start = time.monotonic()
+    while True:
+        gone = time.monotonic() - start
+        yield gone
+        left = seconds - (time.monotonic() - start)
+        if left <= 0:
+            return
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.3, longest_pause)
+
+
+def until(seconds: float, condition: Callable[[], object]) -> bool:
+    """Wait until a condition holds; return whether it did within so many seconds."""
+    return any(condition() for _ in attempts(seconds))

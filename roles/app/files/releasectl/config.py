@@ -1,0 +1,151 @@
+"""Read and check the settings of one app."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from releasectl.errors import Refused
+
+SETTINGS_DIR = Path("/etc/releasectl")
+
+APP_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,28}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """Where the app answers through nginx.
+
+    :param url: what to ask, naming the public host: `https://inbox.example/version`.
+    :param host: the address to connect to, without its port.
+    :param port: the port to connect to.
+    """
+
+    url: str
+    host: str
+    port: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `/etc/releasectl/<app>.json` says; durations in seconds."""
+
+    app: str
+    root: Path
+    run_dir: Path
+    user: str
+    group: str
+    uv: Path
+    python: Path
+    keep: int
+    start_timeout_seconds: float
+    drain_timeout_seconds: float
+    stop_timeout_seconds: float
+    migrate_timeout_seconds: float
+    edge: Edge | None
+    # Longest wait for the new release to be the only one that answers through nginx. It must be longer
+    # than a request may take: a kept connection to the old release ends only with its next answer.
+    edge_timeout_seconds: float = 30
+    # A little more than nginx keeps an idle upstream connection (2 s).
+    idle_close_seconds: float = 2.5
+
+
+def find(settings_dir: Path, app: str | None) -> Path:
+    """Return the settings file of `app`, or of the only app on this host.
+
+    :raises Refused: when there is none, or several and no name was given.
+    """
+    known = {path.stem: path for path in sorted(settings_dir.glob("*.json"))}
+    names = ", ".join(known) or "none"
+    if app is not None and app not in known:
+        raise Refused(f"no app {app!r} is set up on this host (there is: {names})")
+    if app is None and len(known) != 1:
+        cause = f"several apps are set up on this host: {names}" if known else f"no app in {settings_dir}"
+        raise Refused(cause, next_command="releasectl --app NAME status" if known else "")
+    return known[app] if app is not None else next(iter(known.values()))
+
+
+def load(path: Path) -> Settings:
+    """Read a settings file.
+
+    :raises Refused: naming every key that is missing, unknown or of the wrong kind.
+    """
+    try:
+        given = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path} cannot be read: {error}") from error
+    if not isinstance(given, dict):
+        raise Refused(f"{path} does not hold a JSON object")
+    problems = _key_problems(given) or _value_problems(given)
+    if problems:
+        raise Refused(f"{path}: {'; '.join(problems)}")
+    return _build(given)
+
+
+def _fields() -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def _key_problems(given: dict) -> list[str]:
+    fields = _fields()
+    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    missing = [f"missing key {name!r}" for name in needed if name not in given]
+    unknown = [f"unknown key {name!r}" for name in given if name not in fields]
+    return missing + unknown
+
+
+def _value_problems(given: dict) -> list[str]:
+    checks = {"Path": _path_problem, "str": _name_problem, "int": _count_problem, "float": _seconds_problem}
+    problems = []
+    for name, field in _fields().items():
+        if name in given:
+            check = checks.get(str(field.type), _edge_problem)
+            problem = check(given[name])
+            problems += [f"{name!r} {problem}"] if problem else []
+    if not problems and not APP_NAME.fullmatch(given["app"]):
+        problems.append("'app' is not a valid app name")
+    return problems
+
+
+def _path_problem(value: object) -> str:
+    return "" if isinstance(value, str) and value.startswith("/") else "is not an absolute path"
+
+
+def _name_problem(value: object) -> str:
+    return "" if isinstance(value, str) and value else "is not a name"
+
+
+def _count_problem(value: object) -> str:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return "" if good else "is not a whole number above 0"
+
+
+def _seconds_problem(value: object) -> str:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return "" if good else "is not a number of seconds above 0"
+
+
+def _edge_problem(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, dict) or set(value) != {"url", "connect"}:
+        return "is neither null nor an object of 'url' and 'connect'"
+    url = urlsplit(str(value["url"]))
+    if url.scheme not in ("http", "https") or not url.hostname:
+        return "'url' is not an http or https address"
+    host, _, port = str(value["connect"]).rpartition(":")
+    return "" if host and port.isdigit() else "'connect' is not host:port"
+
+
+def _build(given: dict) -> Settings:
+    values = dict(given)
+    for name, field in _fields().items():
+        if field.type == "Path":
+            values[name] = Path(given[name])
+    if given["edge"] is not None:
+        host, _, port = given["edge"]["connect"].rpartition(":")
+        values["edge"] = Edge(given["edge"]["url"], host.strip("[]"), int(port))
+    return Settings(**values)

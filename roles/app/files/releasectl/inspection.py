@@ -1,0 +1,192 @@
+"""Look at everything and touch nothing: `status`, `list` and `log`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from releasectl import archive, clock, facts, ledger, lock, probe, systemd, units
+from releasectl.errors import Refused, ReleasectlError
+from releasectl.host import Host
+from releasectl.output import Result, size
+from releasectl.settling import others_up
+
+
+def status(host: Host) -> Result:
+    """Tell what serves, whether it is well, what is there to go back to, and what does not add up."""
+    layout = host.layout
+    active = layout.active()
+    serving = _serving(host, active)
+    holder = lock.holder(layout.lock)
+    data = {
+        "active": active,
+        "previous": layout.linked(layout.previous),
+        "serving": serving,
+        "host": facts.gather(host.settings.python, layout.root),
+        "releases": releases(host),
+        "deps": layout.staged_deps(),
+        "locked_by": str(holder) if holder else None,
+        "problems": _problems(host, active, serving),
+    }
+    return Result("status", False, _status_words(host, data), data)
+
+
+def list_releases(host: Host) -> Result:
+    """Tell which releases are staged."""
+    found = releases(host)
+    lines = [_release_line(entry) for entry in found] or ["no release is staged"]
+    return Result("list", False, "\n".join(lines), {"releases": found})
+
+
+def log(host: Host, count: int) -> Result:
+    """Tell what was done, the newest at the end.
+
+    :param count: how many lines.
+    """
+    entries = ledger.read(host.layout.ledger)[-count:]
+    lines = [_log_line(entry) for entry in entries] or ["nothing was done yet"]
+    return Result("log", False, "\n".join(lines), {"entries": entries})
+
+
+def releases(host: Host) -> list[dict]:
+    """Return the staged releases, oldest build first."""
+    layout = host.layout
+    active, previous = layout.active(), layout.linked(layout.previous)
+    return [
+        {
+            "id": release_id,
+            "digest": _digest(layout.release(release_id)),
+            "staged_at": _changed_at(layout.release(release_id)),
+            "active": release_id == active,
+            "previous": release_id == previous,
+        }
+        for release_id in layout.staged()
+    ]
+
+
+def _serving(host: Host, active: str | None) -> dict | None:
+    if active is None:
+        return None
+    path = host.layout.socket(active)
+    try:
+        held, unit = systemd.states(*units.pair(host.settings.app, active))
+    except ReleasectlError as error:
+        return {"unit": f"unknown: {error.cause}", "ready": None, "readyz": ""}
+    if path.exists() and not os.access(path, os.W_OK):
+        return {**_unit_words(unit, held), "ready": None, "readyz": "unknown: only root may ask it"}
+    # Asking a socket whose service is down would start the service: a look must not.
+    answer = probe.instance(path) if unit.running else None
+    ready = answer is not None and answer.ready(active)
+    return {**_unit_words(unit, held), "ready": ready, "readyz": str(answer) if answer else "not asked"}
+
+
+def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
+    return {"unit": f"{unit.active} ({unit.sub})", "socket": f"{held.active} ({held.sub})"}
+
+
+def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict]:
+    """Return what does not add up, each with the command that repairs it."""
+    found = _link_problems(host, active) + _leftovers(host)
+    if active is not None and serving is not None:
+        found += _serving_problems(host, active, serving)
+    try:
+        found += _unit_problems(host, active)
+    except ReleasectlError as error:
+        found.append(_problem(error.cause, "systemctl status"))
+    return found
+
+
+def _link_problems(host: Host, active: str | None) -> list[dict]:
+    layout = host.layout
+    current, previous = layout.linked(layout.current), layout.linked(layout.previous)
+    if active is None:
+        broken = layout.upstream.is_symlink() or current is not None
+        repair = f"activate {current}" if current else "list"
+        return [_problem("upstream.sock names no release", host.command(repair))] if broken else []
+    repair = host.command(f"activate {active}")
+    found = []
+    if active not in layout.staged():
+        found.append(_problem(f"the active release {active} is not staged", host.command("rollback")))
+    if current != active:
+        found.append(_problem(f"`current` names {current or 'nothing'}, traffic goes to {active}", repair))
+    if previous is not None and (previous == active or previous not in layout.staged()):
+        found.append(_problem(f"`previous` names {previous}, which is no release to go back to", repair))
+    return found
+
+
+def _serving_problems(host: Host, active: str, serving: dict) -> list[dict]:
+    found = []
+    if host.layout.drain_file(active).exists():
+        found.append(_problem(f"{active} is active and told to drain", host.command(f"activate {active}")))
+    if serving["ready"] is False:
+        running = serving["unit"].startswith("active")
+        repair = "restart" if running else f"activate {active}"
+        found.append(_problem(f"{active} is active and not ready", host.command(repair)))
+    return found
+
+
+def _unit_problems(host: Host, active: str | None) -> list[dict]:
+    app = host.settings.app
+    pairs = [unit for release_id in host.layout.staged() for unit in units.pair(app, release_id)]
+    enabled = systemd.enabled(pairs)
+    mine = units.pair(app, active) if active in host.layout.staged() and active else []
+    repair = host.command(f"activate {active}") if active else host.command("list")
+    found = [_problem(f"{unit} is not started at boot", repair) for unit in mine if unit not in enabled]
+    found += [_problem(f"{unit} is started at boot", repair) for unit in enabled if unit not in mine]
+    found += [_problem(f"{other} runs and gets no traffic", repair) for other in others_up(host, active)]
+    return found
+
+
+def _leftovers(host: Host) -> list[dict]:
+    layout = host.layout
+    if lock.holder(layout.lock):
+        return []
+    return [
+        _problem(f"{folder.name} is left of a run that was stopped", "the next `stage`")
+        for folder in layout.leftovers()
+    ]
+
+
+def _problem(text: str, repair: str) -> dict:
+    return {"problem": text, "repair": repair}
+
+
+def _digest(folder: Path) -> str | None:
+    try:
+        return archive.parse_manifest((folder / archive.MANIFEST).read_bytes(), folder).digest
+    except (OSError, Refused):
+        return None
+
+
+def _changed_at(folder: Path) -> str:
+    return clock.stamp(folder.stat().st_mtime)
+
+
+def _status_words(host: Host, data: dict) -> str:
+    told = data["host"]
+    lines = [f"{host.settings.app}", f"  active    {data['active'] or 'nothing'}"]
+    if data["serving"]:
+        lines.append(f"  unit      {data['serving']['unit']}")
+        lines.append(f"  readyz    {data['serving']['readyz']}")
+    lines.append(f"  previous  {data['previous'] or 'nothing'}")
+    lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
+    lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
+    lines += [f"  {_release_line(entry)}" for entry in data["releases"]]
+    if data["locked_by"]:
+        lines.append(f"  locked    {data['locked_by']}")
+    for entry in data["problems"]:
+        lines.append(f"  problem   {entry['problem']}; repaired by: {entry['repair']}")
+    return "\n".join(lines)
+
+
+def _release_line(entry: dict) -> str:
+    mark = "active" if entry["active"] else "previous" if entry["previous"] else ""
+    return f"{entry['id']}  staged {entry['staged_at']}  {mark}".rstrip()
+
+
+def _log_line(entry: dict) -> str:
+    words = [entry.get(name) for name in ("at", "command", "release", "result")]
+    line = "  ".join(str(word) for word in words if word)
+    line += f"  by {entry['by']}" if entry.get("by") else ""
+    line += f"  after {entry['duration_seconds']} s" if entry.get("duration_seconds") is not None else ""
+    return line + (f"\n    {entry['cause']}" if entry.get("cause") else "")

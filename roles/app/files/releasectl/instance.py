@@ -1,0 +1,187 @@
+"""Start, watch, drain and stop the instance of one release."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from releasectl import clock, probe, systemd, units
+from releasectl.errors import Failed
+from releasectl.host import Host
+from releasectl.probe import Answer
+from releasectl.systemd import UnitState
+
+# In /proc/net/unix: the mark of a listening socket.
+LISTENING = 0x10000
+
+
+def bring_up(host: Host, release_id: str) -> None:
+    """Start a release that gets no traffic yet, and wait until it may get some.
+
+    What a killed run left of it is stopped first: it may run with settings that have changed since.
+
+    :raises Failed: with the last health answer and the unit's last lines.
+    """
+    if not is_down(host, release_id):
+        host.out.progress(f"{release_id} already runs without traffic, left by a stopped run: stopping it")
+        retire(host, release_id)
+    start(host, release_id)
+
+
+def start(host: Host, release_id: str) -> None:
+    """Start a release's socket and service and wait until it is ready.
+
+    :raises Failed: with the last health answer and the unit's last lines.
+    """
+    since = time.time()
+    unit = host.service(release_id)
+    before = systemd.show(unit).invocation
+    host.layout.drain_file(release_id).unlink(missing_ok=True)
+    systemd.reset_failed(*_pair(host, release_id))
+    host.out.progress(f"starting {unit}")
+    if not systemd.start(host.socket(release_id)):
+        raise failure(host, release_id, f"{host.socket(release_id)} did not start", since)
+    systemd.start_soon(unit)
+    wait_ready(host, release_id, since, before)
+
+
+def wait_ready(host: Host, release_id: str, since: float, before: str) -> None:
+    """Wait until systemd says READY and `/readyz` says that this release is.
+
+    :param since: when its start was asked for, in seconds since the epoch.
+    :param before: the unit's invocation before that.
+    :raises Failed: at the first crash, or when `start_timeout_seconds` have passed.
+    """
+    limit = host.settings.start_timeout_seconds
+    host.out.progress(f"waiting for {host.service(release_id)} to be ready, {limit:g} s at most")
+    answer = Answer(None, {}, "")
+    seen: set[str] = set()
+    for _ in clock.attempts(limit):
+        state = systemd.show(host.service(release_id))
+        seen |= {state.invocation} - {"", before}
+        # A second invocation means that the first one crashed between two looks.
+        if (seen and state.ended) or len(seen) > 1 or state.active == "failed":
+            words = _crash_words(host.service(release_id), state, again=len(seen) > 1)
+            raise failure(host, release_id, words, since, answer)
+        if seen and state.running:
+            answer = probe.instance(host.layout.socket(release_id))
+            if answer.ready(release_id):
+                return
+    raise failure(host, release_id, f"{release_id} was not ready within {limit:g} s", since, answer)
+
+
+def failure(host: Host, release_id: str, cause: str, since: float, answer: Answer | None = None) -> Failed:
+    """Return an error with all that is known about why an instance does not serve.
+
+    :param since: from when on its journal is of interest, in seconds since the epoch.
+    """
+    unit = host.service(release_id)
+    evidence: dict = {"unit": unit, "journal": systemd.journal(unit, since)}
+    if answer is not None and str(answer):
+        evidence["health"] = str(answer)
+    return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)
+
+
+def retire(host: Host, release_id: str) -> list[str]:
+    """Drain an instance that gets no new traffic, and stop it; return remarks worth telling.
+
+    Repeatable: what is stopped already stays so.
+    """
+    left = drain(host, release_id)
+    remarks = [f"{left} connections to {release_id} were still open after the drain"] if left else []
+    if not take_down(host, release_id):
+        remarks.append(f"{host.service(release_id)} is still stopping: releasectl status")
+    return remarks
+
+
+def drain(host: Host, release_id: str) -> int:
+    """Have an instance end its connections; return how many are left when the time is up.
+
+    :raises OSError: when the drain file cannot be made.
+    """
+    path = host.layout.socket(release_id)
+    if not connections(path):
+        return 0
+    host.layout.drain_file(release_id).touch()
+    limit = host.settings.drain_timeout_seconds
+    host.out.progress(f"draining {release_id}: {connections(path)} connections, {limit:g} s at most")
+    unit = host.service(release_id)
+    # Nobody ends the connections of a service that is down: there is nothing to wait for.
+    clock.until(limit, lambda: not connections(path) or not systemd.show(unit).running)
+    return connections(path)
+
+
+def connections(path: Path) -> int:
+    """Count the connections to a listening socket, those in its queue among them.
+
+    Each line of /proc/net/unix names the path its socket was bound to; an accepted socket carries the
+    listener's, and so does one that waits to be accepted.
+    """
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    flags = [int(words[3], 16) for words in lines if len(words) == 8 and words[7] == str(path)]
+    return sum(1 for flag in flags if not flag & LISTENING)
+
+
+def take_down(host: Host, release_id: str) -> bool:
+    """Stop an instance, socket and service; return whether both are down.
+
+    The socket first. Stopped last, it would answer one stray connection by starting the service again.
+    Stopped first, its path goes, nobody new can come, and gunicorn, which holds the same socket, still
+    answers who waits in the queue. Where the service `Requires=` the socket, systemd stops both in this
+    one call, the service before the socket, and starts nothing for a socket that is to be stopped.
+    """
+    limit = host.settings.stop_timeout_seconds
+    for unit in _pair(host, release_id):
+        systemd.stop(unit, limit)
+    systemd.reset_failed(*_pair(host, release_id))
+    host.layout.drain_file(release_id).unlink(missing_ok=True)
+    return is_down(host, release_id)
+
+
+def is_down(host: Host, release_id: str) -> bool:
+    """Whether neither the socket nor the service runs or is about to."""
+    return all(state.down for state in systemd.states(*_pair(host, release_id)))
+
+
+def restart(host: Host, release_id: str) -> None:
+    """Start an instance afresh under its traffic, without losing a request.
+
+    Its socket stays open all the while, so who comes meanwhile waits in the queue. Draining first makes
+    the wait short: a connection that nginx keeps open and idle would hold the old process back.
+
+    :raises Failed: when the fresh one does not become ready.
+    """
+    unit = host.service(release_id)
+    since, before = time.time(), systemd.show(unit).invocation
+    drain_file = host.layout.drain_file(release_id)
+    try:
+        drain_file.touch()
+        host.out.progress(f"letting kept connections end, {host.settings.idle_close_seconds:g} s")
+        time.sleep(host.settings.idle_close_seconds)
+    finally:
+        # Gone before the restart is even asked for: the fresh process must never see it. The old one has
+        # told every worker by now, and after SIGTERM gunicorn keeps no connection anyway.
+        drain_file.unlink(missing_ok=True)
+    systemd.reset_failed(*_pair(host, release_id))
+    host.out.progress(f"restarting {unit}")
+    systemd.restart_soon(unit)
+    # The old process may take its whole graceful time before the fresh one is even begun.
+    clock.until(host.settings.stop_timeout_seconds, lambda: _left(unit, before))
+    wait_ready(host, release_id, since, before)
+
+
+def _left(unit: str, before: str) -> bool:
+    state = systemd.show(unit)
+    return state.invocation != before or state.active == "failed"
+
+
+def _pair(host: Host, release_id: str) -> list[str]:
+    return units.pair(host.settings.app, release_id)
+
+
+def _crash_words(unit: str, state: UnitState, *, again: bool) -> str:
+    if again:
+        # What systemd tells now is about the next attempt, not about the one that crashed.
+        return f"{unit} crashed before it was ready, and systemd started it again"
+    why = state.result if state.result != "success" else "it ended"
+    return f"{unit} crashed before it was ready ({why}, exit status {state.exit_status})"

@@ -1,0 +1,121 @@
+"""Where everything of an app lies on a host, and the one way its links move."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from releasectl.config import Settings
+
+RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{7}")
+DEPS_ID = re.compile(r"[0-9a-f]{12}")
+
+
+class Layout:
+    """Name the paths of one app and read what its links say."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Lay out the paths below the settings' folders."""
+        self.root = settings.root
+        self.run_dir = settings.run_dir
+        self.releases = self.root / "releases"
+        self.deps = self.root / "deps"
+        self.incoming = self.root / "incoming"
+        self.ledger = self.root / "ledger.jsonl"
+        self.lock = self.root / ".lock"
+        self.upstream = self.root / "upstream.sock"
+        self.current = self.root / "current"
+        self.previous = self.root / "previous"
+
+    def release(self, release_id: str) -> Path:
+        """Return the folder of a release."""
+        return self.releases / release_id
+
+    def socket(self, release_id: str) -> Path:
+        """Return the socket a release's instance listens on."""
+        return self.run_dir / f"{release_id}.sock"
+
+    def drain_file(self, release_id: str) -> Path:
+        """Return the file whose existence tells that instance to drain."""
+        return self.run_dir / f"{release_id}.drain"
+
+    def staged(self) -> list[str]:
+        """Return the ids of the staged releases, oldest build first."""
+        return sorted(name for name in _names(self.releases) if RELEASE_ID.fullmatch(name))
+
+    def staged_deps(self) -> list[str]:
+        """Return the ids of the dependencies present."""
+        return sorted(name for name in _names(self.deps) if DEPS_ID.fullmatch(name))
+
+    def draining(self) -> list[str]:
+        """Return the ids of the releases that have a drain file."""
+        found = (Path(name) for name in _names(self.run_dir) if name.endswith(".drain"))
+        return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
+
+    def leftovers(self) -> list[Path]:
+        """Return the hidden folders of runs that were killed; of a running one while the lock is held."""
+        folders, ends = (self.root, self.deps, self.releases), (".staging", ".damaged")
+        hidden = [folder / name for folder in folders for name in _names(folder) if name.startswith(".")]
+        return sorted(path for path in hidden if path.name.endswith(ends))
+
+    def active(self) -> str | None:
+        """Return the id of the release traffic goes to: where `upstream.sock` points."""
+        target = _target(self.upstream)
+        if target is None or target.suffix != ".sock" or target.parent != self.run_dir:
+            return None
+        return target.stem if RELEASE_ID.fullmatch(target.stem) else None
+
+    def linked(self, link: Path) -> str | None:
+        """Return the release id that `current` or `previous` names, staged or not."""
+        target = _target(link)
+        return target.name if target is not None and RELEASE_ID.fullmatch(target.name) else None
+
+    def switch_to(self, release_id: str) -> None:
+        """Send every new connection from nginx to this release."""
+        point(self.upstream, self.socket(release_id))
+
+    def link_release(self, link: Path, release_id: str | None) -> None:
+        """Let `current` or `previous` name a release, or nothing."""
+        if release_id is None:
+            link.unlink(missing_ok=True)
+            sync_folder(link.parent)
+        else:
+            # Relative, so that a copy or another mount of the tree stays true.
+            point(link, Path("releases") / release_id)
+
+
+def point(link: Path, target: Path) -> None:
+    """Let a symlink point somewhere else in one step that nobody can see half done.
+
+    :raises OSError: when the folder cannot be written; the old link is then untouched.
+    """
+    fresh = link.with_name(f".{link.name}.new")
+    # Left there by a run that was killed between the two calls below.
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    sync_folder(link.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are wanted, not paths
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:
+        return None

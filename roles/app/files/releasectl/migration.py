@@ -1,0 +1,55 @@
+"""Bring the database to what a release expects, before any traffic goes there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from releasectl import systemd, units
+from releasectl.errors import Failed, Interrupted
+from releasectl.host import Host
+from releasectl.output import Result
+
+
+def migrate(host: Host, release_id: str) -> Result:
+    """Run a release's migrate command in its own unit, and wait for it.
+
+    :raises Refused: when the release is not staged.
+    :raises Failed: when it fails, or is not done within `migrate_timeout_seconds`; it is stopped then.
+    """
+    host.require_staged(release_id)
+    data = {"release": release_id}
+    if not command_of(host.layout.release(release_id)):
+        return Result("nothing to migrate", False, f"{release_id} has no migrate command", data)
+    unit = units.service(host.settings.app, release_id, units.MIGRATE)
+    since, limit = time.time(), host.settings.migrate_timeout_seconds
+    host.out.progress(f"running {unit}, {limit:g} s at most")
+    systemd.reset_failed(unit)
+    try:
+        done = systemd.start(unit, limit)
+    except Interrupted:
+        # The unit goes on without us: half a migration is worse than one nobody waits for.
+        raise Failed(f"interrupted; {unit} still runs", next_command=f"systemctl status {unit}") from None
+    if not done:
+        raise _failure(host, unit, since)
+    return Result("migrated", True, f"{release_id}: the migrate command is done", data)
+
+
+def command_of(folder: Path) -> str:
+    """Return the migrate command in a release's environment file, empty when there is none."""
+    for line in (folder / "release.env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MIGRATE_COMMAND":
+            return value.strip().strip("'\"").strip()
+    return ""
+
+
+def _failure(host: Host, unit: str, since: float) -> Failed:
+    state = systemd.show(unit)
+    if state.down:
+        cause = f"{unit} failed ({state.result}, exit status {state.exit_status})"
+    else:
+        cause = f"{unit} was not done within {host.settings.migrate_timeout_seconds:g} s and was stopped"
+        systemd.stop(unit, host.settings.stop_timeout_seconds)
+    evidence = {"unit": unit, "journal": systemd.journal(unit, since)}
+    return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)

@@ -1,0 +1,92 @@
+"""Remove releases and dependencies that nobody needs any more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from releasectl import archive, instance, systemd, units
+from releasectl.errors import Failed, Refused
+from releasectl.host import Host
+from releasectl.output import Result, size
+from releasectl.settling import others_up
+
+
+def prune(host: Host, keep: int) -> Result:
+    """Remove all but the newest releases, and the dependencies that only removed ones used.
+
+    Never the active one, nor `previous`, nor what `current` names, nor one built after the active one,
+    which a deploy on its way may have staged to activate next.
+
+    :param keep: how many releases stay, those among them.
+    """
+    gone = _dispensable(host, keep)
+    freed = 0
+    for release_id in gone:
+        host.out.progress(f"removing {release_id}")
+        _stop(host, release_id)
+        freed += _remove(host.layout.release(release_id), host.layout.releases / f".{release_id}.staging")
+    deps = _unused_deps(host)
+    for deps_id in deps:
+        host.out.progress(f"removing the dependencies {deps_id}")
+        freed += _remove(host.layout.deps / deps_id, host.layout.deps / f".{deps_id}.staging")
+    words = f"removed {len(gone)} releases and {len(deps)} sets of dependencies, {size(freed)} freed"
+    data = {"removed": gone, "removed_deps": deps, "freed_bytes": freed}
+    return Result("pruned" if gone or deps else "nothing to prune", bool(gone or deps), words, data)
+
+
+def _dispensable(host: Host, keep: int) -> list[str]:
+    layout = host.layout
+    staged, active = layout.staged(), layout.active()
+    if active is None:
+        # Then nothing tells which one matters.
+        return []
+    needed = {active, layout.linked(layout.current), layout.linked(layout.previous)}
+    needed |= {release_id for release_id in staged if release_id > active}
+    others = [release_id for release_id in reversed(staged) if release_id not in needed]
+    room = max(0, keep - len(needed & set(staged)))
+    return sorted(others[room:])
+
+
+def _stop(host: Host, release_id: str) -> None:
+    """Stop what may still run of a release and take it out of the boot.
+
+    :raises Failed: when it cannot be stopped: removing files under a running process breaks it.
+    """
+    enabled = systemd.enabled(units.pair(host.settings.app, release_id))
+    if enabled:
+        systemd.disable(enabled)
+    if release_id in others_up(host, None) and (remarks := instance.retire(host, release_id)):
+        raise Failed(
+            f"{release_id} is not removed: {'; '.join(remarks)}", next_command=host.command("status")
+        )
+
+
+def _unused_deps(host: Host) -> list[str]:
+    used = set()
+    for release_id in host.layout.staged():
+        path = host.layout.release(release_id) / archive.MANIFEST
+        try:
+            used.add(archive.parse_manifest(path.read_bytes(), path).deps_id)
+        except (OSError, Refused) as error:
+            # A release that does not say what it stands on may stand on any of them. (Its files would
+            # live on, being links of its own, but the next release could not be staged code-only.)
+            host.out.progress(f"keeping all dependencies: {error}")
+            return []
+    return [deps_id for deps_id in host.layout.staged_deps() if deps_id not in used]
+
+
+def _remove(folder: Path, aside: Path) -> int:
+    """Remove a folder, hiding it first so that a half removed one is never taken for whole.
+
+    :return: the bytes that became free, which are those of files that have no other link.
+    """
+    freed = sum(_freed(file.lstat()) for file in archive.files_below(folder))
+    folder.rename(aside)
+    shutil.rmtree(aside)
+    return freed
+
+
+def _freed(status: os.stat_result) -> int:
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0

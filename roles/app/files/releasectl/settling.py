@@ -1,0 +1,87 @@
+"""Make links, boot and the other instances follow where traffic goes; every step repeatable."""
+
+from __future__ import annotations
+
+from releasectl import instance, ledger, systemd, units
+from releasectl.host import Host
+
+
+def adopt(host: Host, active: str) -> bool:
+    """Let `previous` and `current` say what `upstream.sock` does; return whether they had to move.
+
+    A run that was killed after its switch has not written its ledger line either: do it for it.
+    """
+    if active not in host.layout.staged():
+        return False
+    moved = links(host, active)
+    if moved:
+        stack = ledger.served(ledger.read(host.layout.ledger))
+        if not stack or stack[-1] != active:
+            line = {"command": "activate", "release": active, "by": host.by, "result": "recovered"}
+            ledger.append(host.layout.ledger, line)
+    return moved
+
+
+def previous_for(host: Host, active: str) -> str | None:
+    """Return the release to go back to from this one: what served before it, if it is still staged.
+
+    From the ledger, and where that knows nothing, from the link `current` as the last run left it.
+    """
+    stack = ledger.served(ledger.read(host.layout.ledger))
+    left = host.layout.linked(host.layout.current)
+    if left is not None and left not in stack:
+        stack.append(left)
+    ledger.serve(stack, active)
+    staged = set(host.layout.staged())
+    before = [release_id for release_id in stack[:-1] if release_id in staged]
+    return before[-1] if before else None
+
+
+def links(host: Host, active: str) -> bool:
+    """Move `previous`, then `current`; return whether anything moved.
+
+    In this order a run killed in between finds `current` on the old release still and does both again.
+    """
+    layout = host.layout
+    current, previous = layout.linked(layout.current), layout.linked(layout.previous)
+    sound = previous is None or (previous != active and previous in layout.staged())
+    if current == active and sound:
+        return False
+    layout.link_release(layout.previous, previous_for(host, active))
+    layout.link_release(layout.current, active)
+    return True
+
+
+def boot(host: Host, active: str) -> bool:
+    """Have the active release started at boot and no other; return whether that was not so."""
+    app = host.settings.app
+    mine = units.pair(app, active)
+    others = [unit for other in host.layout.staged() if other != active for unit in units.pair(app, other)]
+    enabled = set(systemd.enabled(mine + others))
+    missing = [unit for unit in mine if unit not in enabled]
+    extra = [unit for unit in others if unit in enabled]
+    if missing:
+        systemd.enable(missing)
+    if extra:
+        systemd.disable(extra)
+    return bool(missing or extra)
+
+
+def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
+    """Drain and stop every other instance; return their releases and remarks."""
+    retired, remarks = [], []
+    for other in others_up(host, active):
+        host.out.progress(f"retiring {other}")
+        retired.append(other)
+        remarks += instance.retire(host, other)
+    for other in host.layout.draining():
+        if other != active:
+            host.layout.drain_file(other).unlink(missing_ok=True)
+    return retired, remarks
+
+
+def others_up(host: Host, active: str | None) -> list[str]:
+    """Return the releases that have a unit up or failed and do not get traffic."""
+    names = systemd.loaded(units.pattern(host.settings.app))
+    found = {units.release_of(host.settings.app, name) for name in names}
+    return sorted(release_id for release_id in found - {None, active} if release_id)

@@ -1,0 +1,295 @@
+"""Put a release on this host: everything but traffic.
+
+Nothing appears under its final name before it is whole and on disk, so a run that was killed leaves
+hidden folders only, which the next `stage` clears away.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from releasectl import archive
+from releasectl.archive import Manifest, Need
+from releasectl.errors import Failed, Refused
+from releasectl.facts import python_minor
+from releasectl.host import Host
+from releasectl.layout import sync_folder
+from releasectl.output import Result, size
+from releasectl.uv import Uv
+
+# What the host keeps free for itself whatever is staged.
+RESERVE = Need(64 * 1024 * 1024, 2000)
+
+
+def stage(host: Host, release_archive: Path, deps_archive: Path | None) -> Result:
+    """Unpack, check and install a release.
+
+    :param release_archive: `release-<id>.tar`.
+    :param deps_archive: `deps-<deps>.tar`, needed when this host has not got these dependencies yet.
+    :raises Refused: when the archives are not right for this host, or there is no room.
+    :raises Failed: when installing fails.
+    """
+    manifest = archive.read_manifest(release_archive)
+    _fits(host, manifest)
+    data = {"release": manifest.id, "deps_id": manifest.deps_id}
+    if _staged_before(host, manifest):
+        _tidy_incoming(host, release_archive, deps_archive)
+        return Result("already staged", False, f"{manifest.id} is already staged and intact", data)
+    archive.verify(release_archive, manifest.files)
+    deps_new = not _deps_there(host, manifest.deps_id)
+    if deps_new:
+        _deps_fit(host, manifest, deps_archive)
+    _clear_leftovers(host)
+    _room(host, [release_archive, *([deps_archive] if deps_new and deps_archive else [])])
+    with (
+        _cleared_on_failure(host),
+        tempfile.TemporaryDirectory(prefix=".uv-", suffix=".staging", dir=host.layout.root) as cache,
+    ):
+        uv = Uv(host.settings.uv, host.settings.python, Path(cache), host.lock)
+        if deps_new and deps_archive:
+            _stage_deps(host, manifest.deps_id, deps_archive, uv)
+        _stage_release(host, manifest, release_archive, uv)
+    _tidy_incoming(host, release_archive, deps_archive)
+    return Result("staged", True, f"{manifest.id} is staged", {**data, "deps_staged": deps_new})
+
+
+def _fits(host: Host, manifest: Manifest) -> None:
+    settings = host.settings
+    minor = python_minor(settings.python)
+    if manifest.app != settings.app:
+        raise Refused(f"the archive is a release of {manifest.app!r}, not of {settings.app!r}")
+    if manifest.python != minor:
+        raise Refused(f"the release was built for Python {manifest.python}, this host has {minor}")
+    if platform.machine() not in manifest.platform:
+        raise Refused(f"the release was built for {manifest.platform}, this host is {platform.machine()}")
+
+
+def _staged_before(host: Host, manifest: Manifest) -> bool:
+    folder = host.layout.release(manifest.id)
+    if not folder.exists():
+        return False
+    try:
+        there = archive.parse_manifest((folder / archive.MANIFEST).read_bytes(), folder)
+    except (OSError, Refused):
+        return False
+    if there.digest != manifest.digest or there.files != manifest.files:
+        raise Refused(f"another content is staged under the id {manifest.id}: build it again")
+    return intact(folder, manifest)
+
+
+def intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether a staged release still is what was staged.
+
+    Its own files by digest; what is installed by the sizes its packages recorded, which is quick enough
+    to be done each time and finds what was deleted or cut short.
+    """
+    kept = {name: digest for name, digest in manifest.files.items() if _is_kept(name)}
+    try:
+        own = not any(archive.differs(folder / name, digest) for name, digest in kept.items())
+        return own and (folder / "venv/bin/python").exists() and _installed(folder / "venv")
+    except OSError:
+        return False
+
+
+def _is_kept(name: str) -> bool:
+    return name == "release.env" or name.startswith(("src/", "static/"))
+
+
+def _installed(venv: Path) -> bool:
+    records = list(venv.glob("lib/python*/site-packages/*.dist-info/RECORD"))
+    return bool(records) and all(_recorded(record) for record in records)
+
+
+def _recorded(record: Path) -> bool:
+    site = record.parent.parent
+    with record.open(newline="") as lines:
+        rows = [row for row in csv.reader(lines) if len(row) == 3 and row[2]]
+    return all((site / name).stat().st_size == int(length) for name, _, length in rows)
+
+
+@contextmanager
+def _cleared_on_failure(host: Host) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with host.signals.shielded():
+            _clear_leftovers(host)
+        raise
+
+
+def _clear_leftovers(host: Host) -> None:
+    """Remove what runs that were killed left behind. The lock says that nobody else is at it."""
+    layout = host.layout
+    for folder in layout.leftovers():
+        host.out.progress(f"removing {folder.name}, left by a run that was stopped")
+        shutil.rmtree(folder)
+
+
+def _deps_there(host: Host, deps_id: str) -> bool:
+    try:
+        return _installed(host.layout.deps / deps_id / "venv")
+    except OSError:
+        return False
+
+
+def _deps_fit(host: Host, manifest: Manifest, deps_archive: Path | None) -> None:
+    wanted = f"deps-{manifest.deps_id}.tar"
+    if deps_archive is None:
+        raise Refused(
+            f"this host has not got the dependencies {manifest.deps_id}",
+            next_command=host.command(f"stage release-{manifest.id}.tar --deps {wanted}"),
+        )
+    if deps_archive.name != wanted:
+        raise Refused(f"release {manifest.id} needs {wanted}, not {deps_archive.name}")
+
+
+def _room(host: Host, archives: list[Path]) -> None:
+    needed = sum((archive.need(path) for path in archives), RESERVE)
+    disk = os.statvfs(host.layout.root)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed.bytes:
+        raise Refused(
+            _no_room(host, f"{size(free)} free, {size(needed.bytes)} needed"), next_command=_prune(host)
+        )
+    # Some file systems make inodes as they go and count none.
+    if disk.f_files and disk.f_favail < needed.inodes:
+        counts = f"{disk.f_favail} inodes free, {needed.inodes} needed"
+        raise Refused(_no_room(host, counts), next_command=_prune(host))
+
+
+def _no_room(host: Host, counts: str) -> str:
+    return f"not enough room below {host.layout.root}: {counts}"
+
+
+def _prune(host: Host) -> str:
+    return host.command("prune --keep 2")
+
+
+def _stage_deps(host: Host, deps_id: str, path: Path, uv: Uv) -> None:
+    host.out.progress(f"installing the dependencies {deps_id}")
+    place = host.layout.deps / f".{deps_id}.staging"
+    place.mkdir(parents=True, mode=0o750)
+    archive.unpack(path, place, archive.DEPS_PARTS)
+    uv.make(place / "venv")
+    uv.install(place / "venv", place, compile_bytecode=True)
+    uv.check(place / "venv")
+    shutil.rmtree(place / "wheels", ignore_errors=True)
+    # uv leaves its lock file writable to everybody, and every release would link to it.
+    (place / "venv/.lock").unlink(missing_ok=True)
+    _hide(host, place)
+    _publish(place, host.layout.deps / deps_id)
+
+
+def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
+    host.out.progress(f"installing {manifest.id}")
+    layout = host.layout
+    place = layout.releases / f".{manifest.id}.staging"
+    place.mkdir(parents=True, mode=0o755)
+    archive.unpack(path, place, archive.RELEASE_PARTS)
+    link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
+    _install_own(place, uv)
+    for name in ("src", "static"):
+        (place / name).mkdir(exist_ok=True)
+    _date(place / "static", manifest.built_at)
+    _hide(host, place / "venv")
+    _hide(host, place / "src")
+    _publish(place, layout.release(manifest.id))
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a tree of folders by linking its files: no space, no time, the same bytes.
+
+    :raises OSError: when the two are on different file systems.
+    """
+    for place, folders, names in os.walk(source):
+        here = target / Path(place).relative_to(source)
+        here.mkdir()
+        for name in folders + names:
+            entry = Path(place, name)
+            if entry.is_symlink() or name in names:
+                os.link(entry, here / name, follow_symlinks=False)
+
+
+def _install_own(place: Path, uv: Uv) -> None:
+    """Install the release's own wheels and byte-compile what came new, nothing else."""
+    venv = place / "venv"
+    before = set(_records(venv))
+    if any((place / "wheels").glob("*.whl")):
+        uv.install(venv, place, compile_bytecode=False)
+    uv.check(venv)
+    new = [record for record in _records(venv) if record not in before]
+    _compile(venv, [*_modules(new), place / "src"])
+    (venv / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(place / "wheels", ignore_errors=True)
+    (place / "requirements.txt").unlink(missing_ok=True)
+
+
+def _records(venv: Path) -> list[tuple[Path, int]]:
+    """Return every installed package's record, told apart from one of the same name by its inode."""
+    found = venv.glob("lib/python*/site-packages/*.dist-info/RECORD")
+    return [(record, record.stat().st_ino) for record in found]
+
+
+def _modules(records: list[tuple[Path, int]]) -> list[Path]:
+    modules = []
+    for record, _ in records:
+        with record.open(newline="") as lines:
+            names = [row[0] for row in csv.reader(lines) if row]
+        modules += [record.parent.parent / name for name in names if name.endswith(".py")]
+    return modules
+
+
+def _compile(venv: Path, paths: list[Path]) -> None:
+    """Byte-compile files and folders: the app may not write here, so no later start could."""
+    subprocess.run(
+        [str(venv / "bin/python"), "-I", "-m", "compileall", "-q", "-i", "-"],
+        input="\n".join(str(path) for path in paths),
+        text=True,
+        capture_output=True,
+        # A template that only looks like Python is no reason to refuse a release.
+        check=False,
+    )
+
+
+def _date(folder: Path, built_at: float) -> None:
+    """Give static files the time of the build.
+
+    nginx makes an ETag of time and length. With the fixed time of a reproducible archive, a file that
+    changed and kept its length would be "not modified" to every browser.
+    """
+    for file in archive.files_below(folder):
+        os.utime(file, (built_at, built_at))
+
+
+def _hide(host: Host, folder: Path) -> None:
+    """Let only root and the app look into a folder."""
+    shutil.chown(folder, group=host.settings.group)
+    folder.chmod(0o750)
+
+
+def _publish(place: Path, final: Path) -> None:
+    """Give a finished folder its name, once all of it is on disk."""
+    done = subprocess.run(["sync", "--file-system", str(place)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"`sync` failed: {done.stderr.strip()}")
+    damaged = final.with_name(f".{final.name}.damaged")
+    if final.exists():
+        # Found damaged, or it would not be staged again. Running processes keep the files they opened.
+        final.rename(damaged)
+    place.rename(final)
+    sync_folder(final.parent)
+    shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _tidy_incoming(host: Host, *archives: Path | None) -> None:
+    for path in archives:
+        if path is not None and path.resolve().parent == host.layout.incoming.resolve():
+            path.unlink(missing_ok=True)

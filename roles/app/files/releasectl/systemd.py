@@ -1,0 +1,201 @@
+"""Every call of systemctl and journalctl, and what systemd says of a unit."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Iterable
+
+from releasectl.errors import Failed
+
+# For questions and for orders that systemd carries out at once.
+ANSWER_SECONDS = 30
+JOURNAL_FORM = ["--output", "cat", "--lines", "20", "--no-pager", "--quiet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit at one moment.
+
+    :param active: `active`, `activating`, `deactivating`, `inactive`, `failed`.
+    :param sub: the finer word: `running`, `start`, `auto-restart`, `dead`.
+    :param result: `success`, or why it ended: `exit-code`, `timeout`, `signal`.
+    :param invocation: an id that changes with each start.
+    :param exit_status: the main process's exit status, or the number of the signal that ended it.
+    :param has_job: whether systemd still has something to do with it.
+    """
+
+    active: str
+    sub: str
+    result: str
+    invocation: str
+    exit_status: str
+    has_job: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether it is up."""
+        return self.active == "active"
+
+    @property
+    def ended(self) -> bool:
+        """Whether its start failed: what systemd tries again by itself counts as failed too."""
+        idle = self.active == "inactive" and not self.has_job
+        return self.active == "failed" or self.sub.startswith("auto-restart") or idle
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing of it is left to stop, not even a restart to come."""
+        return self.active in ("inactive", "failed")
+
+
+def show(unit: str) -> UnitState:
+    """Ask for a unit's state.
+
+    :raises Failed: when systemd does not answer.
+    """
+    return states(unit)[0]
+
+
+def states(*names: str) -> list[UnitState]:
+    """Ask for the states of several units in one call.
+
+    :raises Failed: when systemd does not answer for each of them.
+    """
+    wanted = "ActiveState,SubState,Result,InvocationID,ExecMainStatus,Job"
+    # One block of lines a unit, an empty line between two.
+    blocks = _systemctl("show", "--property", wanted, *names).stdout.strip("\n").split("\n\n")
+    if len(blocks) != len(names) or "ActiveState=" not in blocks[0]:
+        raise Failed(f"systemd does not tell the state of {', '.join(names)}")
+    return [_state(block) for block in blocks]
+
+
+def _state(block: str) -> UnitState:
+    told = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    return UnitState(
+        active=told.get("ActiveState", "unknown"),
+        sub=told.get("SubState", ""),
+        result=told.get("Result", ""),
+        invocation=told.get("InvocationID", ""),
+        exit_status=told.get("ExecMainStatus", ""),
+        has_job=told.get("Job", "") not in ("", "0"),
+    )
+
+
+def start(unit: str, seconds: float = ANSWER_SECONDS) -> bool:
+    """Start a unit and wait for the outcome; return whether it came up.
+
+    :param seconds: the longest wait. systemctl returns at the first failure even where the unit has
+        `Restart=`, but a start that hangs is bounded only by the unit's own limits.
+    """
+    return _try("start", unit, seconds=seconds)
+
+
+def start_soon(unit: str) -> None:
+    """Ask for a start and return: the caller watches the state, so that it can be interrupted.
+
+    :raises Failed: when systemd refuses.
+    """
+    _systemctl("start", "--no-block", unit, check=True)
+
+
+def restart_soon(unit: str) -> None:
+    """Ask for a restart and return.
+
+    :raises Failed: when systemd refuses.
+    """
+    _systemctl("restart", "--no-block", unit, check=True)
+
+
+def stop(unit: str, seconds: float) -> bool:
+    """Stop a unit; return whether it is down within so many seconds."""
+    return _try("stop", unit, seconds=seconds)
+
+
+def reset_failed(*names: str) -> None:
+    """Forget units' failures and their count of starts, so that the next start is not refused."""
+    # Answers 1 for a unit that systemd no longer has in memory: there is nothing to forget then.
+    _systemctl("reset-failed", *names)
+
+
+def enable(names: list[str]) -> None:
+    """Have units started at boot.
+
+    :raises Failed: when systemd refuses.
+    """
+    # Without the reload: only the next boot reads these links, and a reload costs 0.2 s here.
+    _systemctl("enable", "--quiet", "--no-reload", *names, check=True)
+
+
+def disable(names: list[str]) -> None:
+    """No longer have units started at boot; systemd reads its units again.
+
+    :raises Failed: when systemd refuses.
+    """
+    _systemctl("disable", "--quiet", *names, check=True)
+
+
+def enabled(names: Iterable[str]) -> list[str]:
+    """Return those of the units that are started at boot."""
+    names = list(names)
+    words = _systemctl("is-enabled", *names).stdout.split() if names else []
+    if len(words) != len(names):
+        # A unit that systemd does not know at all may leave its line out: ask for each by itself.
+        words = [_systemctl("is-enabled", name).stdout.strip() for name in names]
+    return [name for name, word in zip(names, words, strict=True) if word.startswith("enabled")]
+
+
+def loaded(pattern: str) -> list[str]:
+    """Return the names of the units that are up, on their way, or failed."""
+    lines = _systemctl("list-units", "--all", "--plain", "--no-legend", "--full", pattern).stdout.splitlines()
+    fields = [line.split() for line in lines]
+    return [words[0] for words in fields if len(words) >= 4 and words[2] != "inactive"]
+
+
+def journal(unit: str, since: float) -> list[str]:
+    """Return the last lines of a unit's journal, oldest first; none when it cannot be read.
+
+    :param since: seconds since the epoch.
+    """
+    try:
+        # What a crashing process wrote last may still be on its way.
+        _run(["journalctl", "--sync"], 5)
+        told = _run(
+            ["journalctl", "--unit", unit, "--since", f"@{int(since)}", *JOURNAL_FORM], ANSWER_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return told.stdout.splitlines()
+
+
+def _try(verb: str, unit: str, seconds: float) -> bool:
+    try:
+        return _run(["systemctl", verb, unit], seconds).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _systemctl(*words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    command = ["systemctl", *words]
+    try:
+        done = _run(command, ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(f"`{' '.join(command)}` did not answer: {error}") from error
+    if check and done.returncode != 0:
+        raise Failed(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done
+
+
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    # A session of its own: Ctrl-C at the terminal is for this program to answer, not for a systemctl
+    # that would then give up waiting while the unit goes on.
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+        start_new_session=True,
+    )

@@ -1,0 +1,78 @@
+"""What lands on a host, read by the nginx and the systemd of its Debian release."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sandbox import RELEASE
+
+WORST_EXPOSURE = 2.0
+
+
+def said_nothing(done):
+    """systemd-analyze returns 0 on a misspelt key, and nginx on a warning: any word is a failure."""
+    said = done.stdout + done.stderr
+    assert not said, said
+    assert done.returncode == 0
+
+
+def test_nginx_takes_the_tree_without_a_warning(sandbox):
+    done = sandbox.run("nginx", "-t", "-q", "-c", "/etc/nginx/nginx.conf")
+    said_nothing(done)
+
+
+def test_nginx_reads_each_site_and_no_other(sandbox):
+    """Debian's welcome page is one more file there, until the role takes it away."""
+    seen = sandbox.run("nginx", "-T", "-q").stdout
+    read = set(re.findall(r"^# configuration file (\S+/sites-enabled/\S+):$", seen, re.MULTILINE))
+    assert read == {f"/etc/nginx/sites-enabled/{app}.conf" for app in sandbox.apps}
+
+
+def test_systemd_takes_every_unit_without_a_word(sandbox):
+    assert len(sandbox.units) == 3 * len(sandbox.apps)
+    done = sandbox.run("systemd-analyze", "verify", *sandbox.units)
+    said_nothing(done)
+
+
+def test_units_are_exposed_no_more_than_allowed(sandbox, capsys):
+    exposures = {}
+    for app in sandbox.apps:
+        for kind in ("web", "migrate"):
+            unit = f"{app}-{kind}@{RELEASE}.service"
+            done = sandbox.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+            found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+            assert found, done.stdout + done.stderr
+            exposures[unit] = float(found[1])
+    with capsys.disabled():
+        print(
+            f"\nDebian {sandbox.debian}: {', '.join(f'{unit}: {level}' for unit, level in exposures.items())}"
+        )
+    assert max(exposures.values()) <= WORST_EXPOSURE
+
+
+def test_run_folder_is_there_after_a_boot(sandbox):
+    for app in sandbox.apps:
+        done = sandbox.run("systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{app}.conf")
+        said_nothing(done)
+        assert sandbox.run("stat", "--format=%U:%G %a", f"/run/{app}").stdout == "root:root 755\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "command"),
+    [
+        ("/etc/nginx/conf.d/spoilt.conf", "no_such_directive on;", ["nginx", "-t", "-q"]),
+        (
+            "/etc/systemd/system/spoilt.service",
+            "[Service]\nExecStart=/bin/true\nRestrt=always",
+            ["systemd-analyze", "verify", "spoilt.service"],
+        ),
+    ],
+)
+def test_a_misspelt_word_is_seen(sandbox, path, line, command):
+    """The checks above say nothing when all is well: here they are seen to speak."""
+    sandbox.run("sh", "-c", 'printf "%s\\n" "$2" > "$1"', "sh", path, line)
+    try:
+        assert re.search("no_such_directive|Restrt", sandbox.run(*command).stderr)
+    finally:
+        sandbox.run("rm", path)

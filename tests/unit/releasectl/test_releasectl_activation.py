@@ -1,0 +1,311 @@
+"""Traffic moves to a release that is ready, or does not move, or moves back."""
+
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from releasectl import edge, instance, layout, systemd
+
+
+def pair(release_id):
+    return {f"inbox-web@{release_id}.service", f"inbox-web@{release_id}.socket"}
+
+
+def serves_alone(site, release_id):
+    """See that one release has traffic, links, boot and units, and no other has anything."""
+    assert site.layout.active() == release_id
+    assert site.layout.linked(site.layout.current) == release_id
+    assert set(site.systemd.up()) == pair(release_id)
+    assert site.systemd.boot == pair(release_id)
+    assert site.layout.draining() == []
+    status = site.ok("status")
+    assert status["serving"]["ready"] is True
+    assert [p for p in status["problems"] if "staging" not in p["problem"]] == []
+
+
+def test_first_activation_serves(edged):
+    first = edged.put(1)
+    told = edged.ok("activate", first)
+    assert (told["result"], told["changed"], told["previous"]) == ("activated", True, None)
+    serves_alone(edged, first)
+    assert edged.nginx.pass_on("/version", "x")[0] == 200
+    assert edged.nginx.names == {"inbox.localhost"}
+
+
+def test_second_activation_retires_the_first(edged):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    told = edged.ok("activate", second)
+    assert told["retired"] == [first]
+    serves_alone(edged, second)
+    assert edged.links() == (second, second, first)
+
+
+def test_activating_the_active_release_changes_nothing(edged):
+    first = edged.put(1)
+    edged.ok("activate", first)
+    told = edged.ok("activate", first)
+    assert (told["result"], told["changed"]) == ("already active", False)
+    assert len(edged.ledger()) == 1
+
+
+def test_no_request_is_lost_over_activations_and_a_restart(edged, load):
+    begin, end = load
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    begin()
+    for words in (["activate", second], ["restart"], ["rollback"], ["activate", second]):
+        edged.ok(*words)
+    answers = end()
+    assert len(answers) > 100
+    assert set(answers) == {200}
+
+
+def test_request_in_flight_is_answered_by_the_release_it_reached(edged):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(edged.nginx.pass_on("/slow", "x")))
+    thread.start()
+    time.sleep(0.2)
+    edged.ok("activate", second)
+    thread.join()
+    assert answers[0][0] == 200
+    assert first in answers[0][1].decode()
+
+
+def test_unknown_release_is_refused_and_the_staged_ones_are_named(site):
+    first = site.put(1)
+    run = site.run("activate", "20260101T000000Z-0000000")
+    assert run.code == 5
+    assert first in run.error["cause"]
+    assert site.systemd.up() == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "word"),
+    [
+        ({"crash": "ModuleNotFoundError: no module named 'billing'"}, "crashed before it was ready"),
+        ({"ready": False}, "was not ready within"),
+        ({"names": "20250101T000000Z-fffffff"}, "was not ready within"),
+        ({"hang": True}, "was not ready within"),
+    ],
+)
+def test_release_that_does_not_get_ready_never_gets_traffic(edged, load, behaviour, word):
+    begin, end = load
+    first, second = edged.put(1), edged.put(2, behaviour)
+    edged.serve(first)
+    edged.configure(start_timeout_seconds=1)
+    begin()
+    run = edged.run("activate", second)
+    assert (run.code, run.json["result"]) == (2, "failed")
+    assert word in run.error["cause"]
+    assert "traffic never moved" in run.error["cause"]
+    assert set(end()) == {200}
+    serves_alone(edged, first)
+    assert edged.ledger()[-1]["result"] == "failed"
+
+
+def test_failure_brings_its_evidence(site):
+    second = site.put(2, {"crash": "ModuleNotFoundError: no module named 'billing'"})
+    run = site.run("activate", second)
+    assert "ModuleNotFoundError: no module named 'billing'" in run.error["journal"]
+    assert run.error["next"] == f"sudo journalctl -u inbox-web@{second}.service -n 200"
+    words = site.run("activate", second, json_form=False)
+    assert "no module named 'billing'" in words.err
+    assert f"next: sudo journalctl -u inbox-web@{second}.service" in words.err
+    site.configure(start_timeout_seconds=1)
+    third = site.run("activate", site.put(3, {"ready": False}))
+    assert "503" in third.error["health"]
+    assert "not_ready" in third.error["health"]
+
+
+def test_first_activation_that_fails_leaves_nothing(site):
+    run = site.run("activate", site.put(1, {"crash": "boom"}))
+    assert run.code == 2
+    assert site.links() == (None, None, None)
+    assert site.systemd.up() == []
+    assert site.systemd.boot == set()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "word"),
+    [
+        ({"crash_on_traffic": True}, "crashed as soon as it got traffic"),
+        ({"edge_status": 500}, "did not answer as"),
+    ],
+)
+def test_release_that_fails_at_the_edge_is_switched_back(edged, behaviour, word):
+    first, second = edged.put(1), edged.put(2, behaviour)
+    edged.serve(first)
+    edged.configure(edge_timeout_seconds=1)
+    run = edged.run("activate", second)
+    assert (run.code, run.json["result"]) == (3, "switched back")
+    assert word in run.error["cause"]
+    serves_alone(edged, first)
+    assert edged.links() == (first, first, None)
+    assert edged.nginx.pass_on("/version", "x")[0] == 200
+
+
+def test_switching_back_does_not_restart_the_old_instance(edged):
+    first, second = edged.put(1), edged.put(2, {"edge_status": 500})
+    edged.serve(first)
+    edged.configure(edge_timeout_seconds=1)
+    before = edged.systemd.unit(f"inbox-web@{first}.service").process.pid
+    assert edged.run("activate", second).code == 3
+    assert edged.systemd.unit(f"inbox-web@{first}.service").process.pid == before
+
+
+def test_first_activation_that_fails_at_the_edge_leaves_nothing(edged):
+    edged.configure(edge_timeout_seconds=1)
+    run = edged.run("activate", edged.put(1, {"edge_status": 500}))
+    assert run.code == 3
+    assert not edged.layout.upstream.is_symlink()
+    assert edged.systemd.up() == []
+
+
+def test_active_release_that_died_is_started_again(site):
+    first = site.put(1)
+    site.serve(first)
+    site.systemd.do_stop([f"inbox-web@{first}.service"])
+    assert site.ok("status")["serving"]["ready"] is False
+    told = site.ok("activate", first)
+    assert told["changed"] is True
+    serves_alone(site, first)
+
+
+def test_active_release_left_draining_is_repaired(site):
+    first = site.put(1)
+    site.serve(first)
+    site.layout.drain_file(first).touch()
+    problems = site.ok("status")["problems"]
+    assert any(f"activate {first}" in problem["repair"] for problem in problems)
+    assert site.ok("activate", first)["changed"] is True
+    serves_alone(site, first)
+
+
+def test_release_that_crashes_while_old_one_is_dead_reports_and_keeps_the_link(site):
+    first, second = site.put(1), site.put(2, {"crash": "boom"})
+    site.serve(first)
+    site.systemd.do_stop([f"inbox-web@{first}.socket"])
+    assert site.run("activate", second).code == 2
+    assert site.layout.active() == first
+
+
+def test_dead_active_release_can_be_replaced(edged):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    edged.systemd.do_stop([f"inbox-web@{first}.socket"])
+    edged.ok("activate", second)
+    serves_alone(edged, second)
+
+
+def test_drain_gives_up_after_its_time(site):
+    first, second = site.put(1), site.put(2)
+    site.serve(first)
+    site.configure(drain_timeout_seconds=0.3)
+    with socket.socket(socket.AF_UNIX) as held:
+        held.connect(str(site.layout.socket(first)))
+        assert instance.connections(site.layout.socket(first)) == 1
+        told = site.ok("activate", second)
+    assert "1 connections" in told["remarks"][0]
+    serves_alone(site, second)
+
+
+def test_old_socket_is_stopped_before_its_service(site):
+    first, second = site.put(1), site.put(2)
+    site.serve(first)
+    site.ok("activate", second)
+    stops = [words[-1] for words in site.systemd.calls if words[1] == "stop"]
+    assert stops == [f"inbox-web@{first}.socket", f"inbox-web@{first}.service"]
+
+
+# Every step of an activation that changes something, in order, as (module, function, which call of it).
+# Killed right after one is killed right before the next.
+STEPS = [
+    (systemd, "start", 1),
+    (systemd, "start_soon", 1),
+    (systemd, "enable", 1),
+    (layout, "point", 1),
+    (edge, "see", 1),
+    (layout, "point", 2),
+    (layout, "point", 3),
+    (systemd, "disable", 1),
+    (instance, "drain", 1),
+    (systemd, "stop", 1),
+    (systemd, "stop", 2),
+]
+
+
+def die_at(monkeypatch, module, name, count, late, number):
+    """Have the process send itself a signal at the nth call of a function."""
+    real, seen = getattr(module, name), []
+
+    def wrapped(*words, **named):
+        seen.append(1)
+        if len(seen) == count and not late:
+            os.kill(os.getpid(), number)
+        result = real(*words, **named)
+        if len(seen) == count and late:
+            os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(module, name, wrapped)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "count"), STEPS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_killed_activation_is_taken_up_by_the_next(edged, monkeypatch, module, name, count):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    with monkeypatch.context() as patched:
+        die_at(patched, module, name, count, True, signal.SIGKILL)
+        _, status = os.waitpid(edged.fork("activate", second), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert edged.nginx.pass_on("/version", "x")[0] == 200
+    edged.ok("activate", second)
+    serves_alone(edged, second)
+    assert edged.links() == (second, second, first)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "count", "code", "number"),
+    [
+        (systemd, "start", 1, 2, signal.SIGTERM),
+        (systemd, "enable", 1, 2, signal.SIGINT),
+        (layout, "point", 1, 3, signal.SIGTERM),
+        (edge, "see", 1, 3, signal.SIGINT),
+        (layout, "point", 2, 0, signal.SIGTERM),
+        (instance, "drain", 1, 0, signal.SIGINT),
+    ],
+)
+def test_interrupted_activation_cleans_up_or_finishes(edged, monkeypatch, module, name, count, code, number):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    with monkeypatch.context() as patched:
+        # `edge.see` before it looks, all others once they are done.
+        die_at(patched, module, name, count, name != "see", number)
+        assert edged.run("activate", second).code == code
+    serves_alone(edged, first if code else second)
+    assert edged.ledger()[-1]["exit"] == code
+
+
+def test_lost_terminal_does_not_stop_an_activation(edged, monkeypatch):
+    first = edged.put(1)
+    die_at(monkeypatch, layout, "point", 1, True, signal.SIGHUP)
+    edged.ok("activate", first)
+    serves_alone(edged, first)
+
+
+def test_systemd_that_refuses_to_enable_fails_before_the_switch(site):
+    first, second = site.put(1), site.put(2)
+    site.serve(first)
+    site.systemd.refuse = {"enable"}
+    run = site.run("activate", second)
+    assert run.code == 2
+    assert "enable" in run.error["cause"]
+    serves_alone(site, first)
