@@ -309,8 +309,8 @@ SPOILS = [
     Spoil(
         "test_flask_ops_reads_every_gunicorn_setting_the_host_gives",
         "roles/app/vars/main.yml",
-        "'GUNICORN_WORKERS'",
-        "'GUNICORN_ARBITERS'",
+        "GUNICORN_WORKERS:",
+        "GUNICORN_ARBITERS:",
         "GUNICORN_ARBITERS",
     ),
     after("roles/redis/tasks/main.yml", "#\n" * 60, "test_a_roles_main_fits_one_screen", "roles/redis"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import yaml
-from bundle import Bundle, law, variables_in
+from bundle import Bundle, Task, law, variables_in
 from role_readmes import stale
 
 # A role's main.yml converges a host in this order. `release` converges nothing: it asks, and deploys once.
@@ -72,6 +72,12 @@ def test_role_readmes_are_written_from_the_spec(bundle: Bundle):
         )
 
 
+def entered_file(task: Task) -> str:
+    """Return the name, without its ending, of the task file that an import or include enters."""
+    named = task.args["file"] if isinstance(task.args, dict) else task.args
+    return str(named).removesuffix(".yml")
+
+
 @law
 def test_main_is_only_the_list_of_fixed_verbs(bundle: Bundle):
     for role in bundle.roles:
@@ -85,7 +91,7 @@ def test_main_is_only_the_list_of_fixed_verbs(bundle: Bundle):
                     f"move it into one of {', '.join(verbs)}"
                 )
                 continue
-            imported.append(str(task.args).removesuffix(".yml"))
+            imported.append(entered_file(task))
             if imported[-1] not in verbs:
                 yield f"{task.where}: {imported[-1]} is none of the verbs {', '.join(verbs)}"
         if imported != [verb for verb in verbs if verb in imported]:
@@ -99,7 +105,7 @@ def test_every_task_file_is_entered_by_somebody(bundle: Bundle):
     entered = {(role, "main") for role in bundle.roles}
     for task in bundle.all_tasks:
         if task.module in ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks"):
-            entered.add((task.role, str(task.args).removesuffix(".yml")))
+            entered.add((task.role, entered_file(task)))
         elif task.module in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
             named = [task.args["name"]]
             if "{{" in named[0]:

@@ -16,6 +16,7 @@ MAGIC = {
     "hostvars",
     "inventory_dir",
     "inventory_hostname",
+    "ansible_play_hosts",
     "item",
     "omit",
     "playbook_dir",

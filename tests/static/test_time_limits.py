@@ -49,23 +49,17 @@ def in_file(bundle: Bundle, path: str, pattern: str) -> tuple[float, str]:
 def in_vars(bundle: Bundle, mapping: str, key: str) -> tuple[float, str]:
     """Return what a key of a mapping in the app's vars comes to, in seconds, and where it stands."""
     found, where = bundle.vars("app")[mapping], f"{APP_VARS}:{bundle.vars('app').lines[mapping]}"
-    if isinstance(found, dict):
-        return seconds(value(bundle, found[key])), where
-    # The environment is one expression, so that what an inventory adds can win: the key is read out of it.
-    match = re.search(rf"'{key}': (\w+)", found)
-    if not match:
-        raise AssertionError(f"{where}: {mapping} sets no {key}")
-    return seconds(value(bundle, f"{{{{ {match[1]} }}}}")), where
+    return seconds(value(bundle, found[key])), where
 
 
 @law
 def test_time_limits_nest_from_nginx_to_systemd(bundle: Bundle):
     chain = [
         ("nginx's upstream keepalive_timeout", *in_file(bundle, SITE, r"keepalive_timeout (.+);")),
-        ("gunicorn's keepalive", *in_vars(bundle, "__app_environment", "GUNICORN_KEEPALIVE_SECONDS")),
+        ("gunicorn's keepalive", *in_vars(bundle, "__app_own_environment", "GUNICORN_KEEPALIVE_SECONDS")),
         (
             "gunicorn's graceful timeout",
-            *in_vars(bundle, "__app_environment", "GUNICORN_GRACEFUL_TIMEOUT_SECONDS"),
+            *in_vars(bundle, "__app_own_environment", "GUNICORN_GRACEFUL_TIMEOUT_SECONDS"),
         ),
         ("the unit's TimeoutStopSec", *in_file(bundle, UNIT, r"TimeoutStopSec=(.+)")),
         ("releasectl's stop timeout", *in_vars(bundle, "__app_releasectl", "stop_timeout_seconds")),
@@ -77,7 +71,7 @@ def test_time_limits_nest_from_nginx_to_systemd(bundle: Bundle):
 def test_nginx_waits_longer_than_a_stopping_release_may_take(bundle: Bundle):
     graceful = (
         "gunicorn's graceful timeout",
-        *in_vars(bundle, "__app_environment", "GUNICORN_GRACEFUL_TIMEOUT_SECONDS"),
+        *in_vars(bundle, "__app_own_environment", "GUNICORN_GRACEFUL_TIMEOUT_SECONDS"),
     )
     for directive in ("proxy_read_timeout", "proxy_send_timeout"):
         yield from rising([graceful, (directive, *in_file(bundle, PROXY, rf"{directive} (.+);"))])
@@ -93,7 +87,10 @@ def rising(chain: list[tuple[str, float, str]]) -> Iterator[str]:
 @law
 def test_flask_ops_reads_every_gunicorn_setting_the_host_gives(bundle: Bundle):
     source = "\n".join(bundle.text(path) for path in bundle.below("app_skeleton/flask_ops/src", ".py"))
-    text, line = bundle.vars("app")["__app_environment"], bundle.vars("app").lines["__app_environment"]
-    for name in re.findall(r"'(GUNICORN_\w+)':", text):
-        if not re.search(rf"\b{name}\b", source):
+    settings, line = (
+        bundle.vars("app")["__app_own_environment"],
+        bundle.vars("app").lines["__app_own_environment"],
+    )
+    for name in settings:
+        if name.startswith("GUNICORN_") and not re.search(rf"\b{name}\b", source):
             yield f"{APP_VARS}:{line}: nothing in flask_ops reads {name}: the setting would do nothing"

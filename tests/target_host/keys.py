@@ -88,7 +88,10 @@ def archive(inventory: Inventory, host: Host, extra: Mapping[str, str]) -> bytes
             member.size, member.mode, member.uid, member.gid = len(content), mode, owner, owner
             member.mtime = int(time.time())
             tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+        end = tar.offset
+    # Without the padding behind the two blocks that end an archive: podman stops reading at those, and fails
+    # now and then when more is still being written to it.
+    return buffer.getvalue()[: end + 2 * tarfile.BLOCKSIZE]
 
 
 def control_path(ssh_port: int) -> Path:

@@ -183,6 +183,14 @@ def test_prune_keeps_as_many_as_the_settings_say(site):
     assert site.ok("prune")["removed"] == releases[:1]
 
 
+def test_prune_removes_newer_releases_that_failed(site):
+    activated(site, 1, 2)
+    failed, untried = site.put(3, {"crash": "boom"}), site.put(4)
+    assert site.run("activate", failed).code == 2
+    assert site.ok("prune", "--keep", 2)["removed"] == [failed]
+    assert untried in site.layout.staged()
+
+
 def test_prune_stops_what_still_runs_of_a_removed_release(site):
     oldest, _, _ = activated(site, 1, 2, 3)
     site.systemd.do_start([f"inbox-web@{oldest}.socket", f"inbox-web@{oldest}.service"])

@@ -172,9 +172,9 @@ def _undo(host: Host, release_id: str, old: str | None, error: BaseException) ->
 def _switch_back(host: Host, old: str | None) -> None:
     """Send traffic where it went before.
 
-    The old instance is not restarted. Its workers may go on closing each connection after its answer,
-    which loses nothing and costs a little; a restart would put the one instance known to work through
-    a start, with settings that may be the very reason for the failure.
+    First the link, then the end of its drain; the old instance is not restarted. A connection that it
+    closed meanwhile loses nothing, whereas a restart would put the one instance known to work through a
+    start, with settings that may be the very reason for the failure.
     """
     if old is None:
         host.layout.upstream.unlink(missing_ok=True)

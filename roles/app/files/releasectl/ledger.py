@@ -53,6 +53,11 @@ def served(entries: list[dict]) -> list[str]:
     return stack
 
 
+def tried(entries: list[dict]) -> set[str]:
+    """Return the releases that somebody tried to get traffic to, with whatever result."""
+    return {str(entry.get("release")) for entry in entries if entry.get("command") in SERVED_COMMANDS}
+
+
 def serve(stack: list[str], release_id: str) -> None:
     """Put on the list that a release serves now."""
     if release_id in stack:

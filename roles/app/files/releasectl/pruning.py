@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from releasectl import archive, instance, systemd, units
+from releasectl import archive, instance, ledger, systemd, units
 from releasectl.errors import Failed, Refused
 from releasectl.host import Host
 from releasectl.output import Result, size
@@ -16,8 +16,8 @@ from releasectl.settling import others_up
 def prune(host: Host, keep: int) -> Result:
     """Remove all but the newest releases, and the dependencies that only removed ones used.
 
-    Never the active one, nor `previous`, nor what `current` names, nor one built after the active one,
-    which a deploy on its way may have staged to activate next.
+    Never the active one, nor `previous`, nor what `current` names, nor one built after the active one that
+    nobody has tried to activate yet: a deploy on its way may have staged it to do so next.
 
     :param keep: how many releases stay, those among them.
     """
@@ -43,7 +43,8 @@ def _dispensable(host: Host, keep: int) -> list[str]:
         # Then nothing tells which one matters.
         return []
     needed = {active, layout.linked(layout.current), layout.linked(layout.previous)}
-    needed |= {release_id for release_id in staged if release_id > active}
+    tried = ledger.tried(ledger.read(layout.ledger))
+    needed |= {release_id for release_id in staged if release_id > active and release_id not in tried}
     others = [release_id for release_id in reversed(staged) if release_id not in needed]
     room = max(0, keep - len(needed & set(staged)))
     return sorted(others[room:])

@@ -1,0 +1,194 @@
+"""Hosts for tests/target and tests/scenario, evidence of what goes red, durations.
+
+Which host a test gets is its parameter, and its xdist group: the tests of one host run one after the other
+in one process, those of different hosts side by side. Every test of tests/target, and those of tests/scenario
+marked `every_release`, run on Debian 12 and 13; the others on the releases named in RELEASES ("13"), or with
+`--long` on both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+TESTS_DIR = Path(__file__).parent
+ALL_RELEASES = (13, 12)
+HOST_FIXTURES = ("site", "spare", "plain")
+# After so many a further one tells nothing new, and each takes seconds.
+EVIDENCE_AT_MOST = 20
+
+SHOWN = pytest.StashKey[int]()
+DURATIONS = pytest.StashKey[list]()
+SEEN_ERRORS = pytest.StashKey[dict]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long forms too, on every Debian release")
+    parser.addoption("--keep-hosts", action="store_true", help="leave the tests' hosts up, to look at them")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "every_release: runs on each Debian release, not only on the main one")
+    config.stash[SHOWN] = _terminal(config)
+    config.stash[DURATIONS] = []
+    config.stash[SEEN_ERRORS] = {}
+
+
+def _terminal(config) -> int:
+    """Return a file descriptor that pytest does not capture: minutes without a word look like a hang."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        return os.dup(2)
+    with capture.global_and_fixture_disabled():
+        return os.dup(2)
+
+
+@pytest.fixture(scope="session")
+def say(request):
+    """Say a line on the terminal at once, from whatever process and thread."""
+    terminal = request.config.stash[SHOWN]
+    return lambda line: os.write(terminal, f"{line}\n".encode())
+
+
+def main_releases(config) -> tuple[int, ...]:
+    """Return the Debian releases on which everything runs."""
+    named = os.environ.get("RELEASES", "").split()
+    if named:
+        return tuple(int(word) for word in named)
+    return ALL_RELEASES if config.getoption("--long") else ALL_RELEASES[:1]
+
+
+def pytest_generate_tests(metafunc):
+    everywhere = (
+        TESTS_DIR / "target" in metafunc.definition.path.parents
+        or metafunc.definition.get_closest_marker("every_release") is not None
+    )
+    releases = ALL_RELEASES if everywhere else main_releases(metafunc.config)
+    for kind in HOST_FIXTURES:
+        if kind in metafunc.fixturenames:
+            parameters = [
+                pytest.param(debian, id=f"debian{debian}", marks=pytest.mark.xdist_group(f"{kind}-{debian}"))
+                for debian in releases
+            ]
+            metafunc.parametrize(kind, parameters, indirect=True, scope="session")
+
+
+def _declared(kind, request):
+    """Declare a host, and forget what earlier sessions saved of its plays."""
+    from testbed import plays
+    from testbed.sites import Declaration
+
+    declaration = Declaration(kind, request.param)
+    for log in plays.LOG_DIR.glob(f"{declaration.name}-*.log"):
+        log.unlink()
+    return declaration
+
+
+def _removed(declaration, request):
+    from testbed import sites
+
+    if not request.config.getoption("--keep-hosts"):
+        sites.remove(declaration)
+
+
+@pytest.fixture(scope="session")
+def site(request, say):
+    """Return a provisioned host, the sample app served."""
+    from testbed import converged
+
+    declaration = _declared("site", request)
+    try:
+        yield converged.start(declaration, say)
+    finally:
+        _removed(declaration, request)
+
+
+@pytest.fixture(scope="session")
+def spare(request, say):
+    """Return another provisioned host, for what would disturb the first."""
+    from testbed import converged
+
+    declaration = _declared("spare", request)
+    try:
+        yield converged.start(declaration, say)
+    finally:
+        _removed(declaration, request)
+
+
+@pytest.fixture(scope="session")
+def plain(request, say):
+    """Return a host with nothing on it but Debian."""
+    from testbed import sites
+
+    declaration = _declared("plain", request)
+    try:
+        sites.remove(declaration)
+        yield sites.start(declaration, say)
+    finally:
+        _removed(declaration, request)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if set(HOST_FIXTURES) & set(getattr(item, "fixturenames", ())):
+        if report.failed:
+            report.sections.append(("evidence", _save_evidence(item, call)))
+        elif report.when == "call":
+            from testbed import evidence
+
+            # What an earlier, red run of this test left.
+            shutil.rmtree(evidence.folder_of(item.name), ignore_errors=True)
+    return report
+
+
+def _save_evidence(item, call) -> str:
+    """Save what the hosts of this process tell; return where. One cause is saved once."""
+    from testbed import evidence, sites
+
+    seen = item.config.stash[SEEN_ERRORS]
+    # A fixture's failure is every test's that uses it: pytest raises the same object again.
+    error = call.excinfo.value
+    if id(error) in seen:
+        return f"as for an earlier test: {seen[id(error)][1]}"
+    if len(seen) >= EVIDENCE_AT_MOST:
+        return f"not saved: {EVIDENCE_AT_MOST} tests' evidence is there already"
+    folder = evidence.folder_of(item.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for running in list(sites.RUNNING.values()):
+        evidence.collect(folder, running)
+    (folder / "failure.txt").write_text(str(call.excinfo.getrepr(style="short")))
+    # The error itself is kept, or its id might be given to another.
+    seen[id(error)] = (error, folder)
+    return str(folder)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    from testbed import durations
+
+    session.config.stash[DURATIONS] += durations.RECORDED
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["durations"] = durations.RECORDED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash[DURATIONS] += getattr(node, "workeroutput", {}).get("durations", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    from testbed import durations, evidence
+
+    found = sorted((words, seconds) for words, seconds in config.stash[DURATIONS])
+    if not found:
+        return
+    durations.save(evidence.EVIDENCE_DIR / "durations.json", found)
+    terminalreporter.section("durations")
+    width = max(len(words) for words, _ in found)
+    for words, seconds in found:
+        terminalreporter.write_line(f"{words:{width}}  {seconds:7.1f} s")
