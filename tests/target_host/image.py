@@ -28,9 +28,16 @@ PACKAGES = (
     "openssh-server",
     "procps",
     "python3",
+    # As Debian's cloud images have it: without it, Ansible can tell nothing about packages in a dry run.
+    "python3-apt",
     "sudo",
     "systemd",
     "systemd-sysv",
+)
+OPTIONS = (
+    "--variant=minbase",
+    # A dry run on a fresh host asks what could be installed.
+    "--skip=cleanup/apt/lists",
 )
 BUILD_TIMEOUT_SECONDS = 900
 # systemd, unlike other programs, stops on this signal alone: SIGTERM makes it run its configuration anew.
@@ -61,6 +68,7 @@ def digest(debian: int, certificates: Sequence[Path]) -> str:
     made_from = {
         "debian": debian,
         "packages": PACKAGES,
+        "options": OPTIONS,
         "changes": CHANGES,
         "files": {
             str(path.relative_to(FILES_DIR)): _sha256(path)
@@ -98,7 +106,7 @@ def bootstrap_command(debian: int, apt_settings: Mapping[str, str], ca_dir: str)
     return [
         "mmdebstrap",
         "--mode=root",
-        "--variant=minbase",
+        *OPTIONS,
         f"--include={','.join(PACKAGES)}",
         # Safe for an archive that is thrown away when the machine stops half-way, and a third faster.
         "--dpkgopt=force-unsafe-io",

@@ -219,11 +219,11 @@ class Site:
 
     def pids(self) -> dict[str, str]:
         """Return what must stay the same while nothing is restarted: process ids, and since when they run."""
-        lines = self.sudo(
-            f"for unit in nginx postgresql@*-main redis-server '{self.app}-web@*.service'; do "
-            'systemctl show --state=active -p Id,MainPID,ExecMainStartTimestampMonotonic "$unit"; echo; done'
+        shown = self.sudo(
+            "systemctl show --property=Id,MainPID,ExecMainStartTimestampMonotonic "
+            f"nginx.service redis-server.service 'postgresql@*-main.service' '{self.app}-web@*.service'"
         )
-        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in lines.split("\n\n")]
+        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
         return {
             block["Id"]: f"pid {block['MainPID']} since {block['ExecMainStartTimestampMonotonic']}"
             for block in blocks
