@@ -61,7 +61,14 @@ def main_releases(config) -> tuple[int, ...]:
     return ALL_RELEASES if config.getoption("--long") else ALL_RELEASES[:1]
 
 
+def uses_hosts(item) -> bool:
+    """Tell whether a test belongs to those that get hosts: others may call a fixture of their own `site`."""
+    return bool({TESTS_DIR / "target", TESTS_DIR / "scenario"} & set(item.path.parents))
+
+
 def pytest_generate_tests(metafunc):
+    if not uses_hosts(metafunc.definition):
+        return
     everywhere = (
         TESTS_DIR / "target" in metafunc.definition.path.parents
         or metafunc.definition.get_closest_marker("every_release") is not None
@@ -134,7 +141,7 @@ def plain(request, say):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if set(HOST_FIXTURES) & set(getattr(item, "fixturenames", ())):
+    if uses_hosts(item) and set(HOST_FIXTURES) & set(getattr(item, "fixturenames", ())):
         if report.failed:
             report.sections.append(("evidence", _save_evidence(item, call)))
         elif report.when == "call":

@@ -24,6 +24,9 @@ from releasectl_archives import deps_archive, release_archive
 from releasectl_nginx import FakeNginx
 from releasectl_systemd import FakeSystemd
 
+# The lock that pytest came from has uv too.
+UV = Path(sys.executable).with_name("uv")
+
 
 class Run:
     """What one command said."""
@@ -54,7 +57,7 @@ class Site:
             "run_dir": str(self.run_dir),
             "user": "root",
             "group": grp.getgrgid(os.getgid()).gr_name,
-            "uv": shutil.which("uv") or "/nonexistent/uv",
+            "uv": str(UV),
             "python": os.path.realpath(sys.executable),
             "keep": 2,
             "start_timeout_seconds": 5,
@@ -140,23 +143,21 @@ class Site:
 
 
 @pytest.fixture
-def site(monkeypatch):
+def apphost(monkeypatch):
     # A short path: that of a unix socket has 108 bytes at most.
     base = Path(tempfile.mkdtemp(prefix="rctl-"))
-    site = Site(base)
-    monkeypatch.setenv("PATH", f"{site.systemd.folder}:{os.environ['PATH']}")
+    apphost = Site(base)
+    monkeypatch.setenv("PATH", f"{apphost.systemd.folder}:{os.environ['PATH']}")
     monkeypatch.setenv("RELEASECTL_BY", "alice")
     # The whole of it runs as an ordinary user too; that root is asked for has a test of its own.
     monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
-    yield site
-    site.close()
+    yield apphost
+    apphost.close()
     shutil.rmtree(base)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    if not shutil.which("openssl"):
-        pytest.skip("openssl makes the edge's certificate")
     path = tmp_path_factory.mktemp("tls") / "edge.pem"
     words = (
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=inbox.localhost"
@@ -169,18 +170,16 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture
-def edged(site, certificate):
-    """A site with an nginx in front."""
-    site.serve_edge(certificate)
-    return site
+def edged(apphost, certificate):
+    """A apphost with an nginx in front."""
+    apphost.serve_edge(certificate)
+    return apphost
 
 
 @pytest.fixture
-def deps(site):
+def deps(apphost):
     """A dependencies archive and its id."""
-    if not shutil.which("uv"):
-        pytest.skip("uv is not on PATH")
-    return deps_archive(site.builds)
+    return deps_archive(apphost.builds)
 
 
 @pytest.fixture

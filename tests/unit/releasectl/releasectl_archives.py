@@ -92,7 +92,7 @@ def release_archive(
         "requirements.txt": pins.encode(),
         "src/behaviour.json": json.dumps(behaviour or {}).encode(),
         "src/plain.py": b"X = 1\n",
-        "static/site.css": f"body {{ margin: {number}px }}\n".encode(),
+        "static/apphost.css": f"body {{ margin: {number}px }}\n".encode(),
         **{f"wheels/{name}": content for name, content in own},
     }
     manifest = {

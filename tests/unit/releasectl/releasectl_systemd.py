@@ -55,6 +55,7 @@ class FakeSystemd:
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(control))
         self.server.listen(50)
+        self.turn = threading.Lock()
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -107,7 +108,9 @@ class FakeSystemd:
         return self._act(verb, names)
 
     def _act(self, verb, names):
-        return getattr(self, "do_" + verb.replace("-", "_"))(names)
+        # As systemd's jobs: a stop nobody waits for and the next one take turns.
+        with self.turn if verb == "stop" else contextlib.nullcontext():
+            return getattr(self, "do_" + verb.replace("-", "_"))(names)
 
     def _journal(self, words):
         if "--unit" not in words:
@@ -191,8 +194,10 @@ class FakeSystemd:
     def _close(self, unit):
         listener, unit.listener = unit.listener, None
         if listener is not None:
-            Path(listener.getsockname()).unlink(missing_ok=True)
-            listener.close()
+            # A stop nobody waited for may come after the test took everything down.
+            with contextlib.suppress(OSError):
+                Path(listener.getsockname()).unlink(missing_ok=True)
+                listener.close()
         unit.set("inactive", "dead")
 
     def _spawn(self, name, unit, listener):

@@ -7,21 +7,22 @@ import threading
 import time
 
 import pytest
-from releasectl import edge, instance, layout, systemd
+from releasectl import clock, edge, instance, layout, systemd
 
 
 def pair(release_id):
     return {f"inbox-web@{release_id}.service", f"inbox-web@{release_id}.socket"}
 
 
-def serves_alone(site, release_id):
+def serves_alone(apphost, release_id):
     """See that one release has traffic, links, boot and units, and no other has anything."""
-    assert site.layout.active() == release_id
-    assert site.layout.linked(site.layout.current) == release_id
-    assert set(site.systemd.up()) == pair(release_id)
-    assert site.systemd.boot == pair(release_id)
-    assert site.layout.draining() == []
-    status = site.ok("status")
+    assert apphost.layout.active() == release_id
+    assert apphost.layout.linked(apphost.layout.current) == release_id
+    # Nobody waits for an instance without connections to leave.
+    assert clock.until(10, lambda: set(apphost.systemd.up()) == pair(release_id)), apphost.systemd.up()
+    assert apphost.systemd.boot == pair(release_id)
+    assert apphost.layout.draining() == []
+    status = apphost.ok("status")
     assert status["serving"]["ready"] is True
     assert [p for p in status["problems"] if "staging" not in p["problem"]] == []
 
@@ -77,12 +78,12 @@ def test_request_in_flight_is_answered_by_the_release_it_reached(edged):
     assert first in answers[0][1].decode()
 
 
-def test_unknown_release_is_refused_and_the_staged_ones_are_named(site):
-    first = site.put(1)
-    run = site.run("activate", "20260101T000000Z-0000000")
+def test_unknown_release_is_refused_and_the_staged_ones_are_named(apphost):
+    first = apphost.put(1)
+    run = apphost.run("activate", "20260101T000000Z-0000000")
     assert run.code == 5
     assert first in run.error["cause"]
-    assert site.systemd.up() == []
+    assert apphost.systemd.up() == []
 
 
 @pytest.mark.parametrize(
@@ -109,26 +110,26 @@ def test_release_that_does_not_get_ready_never_gets_traffic(edged, load, behavio
     assert edged.ledger()[-1]["result"] == "failed"
 
 
-def test_failure_brings_its_evidence(site):
-    second = site.put(2, {"crash": "ModuleNotFoundError: no module named 'billing'"})
-    run = site.run("activate", second)
+def test_failure_brings_its_evidence(apphost):
+    second = apphost.put(2, {"crash": "ModuleNotFoundError: no module named 'billing'"})
+    run = apphost.run("activate", second)
     assert "ModuleNotFoundError: no module named 'billing'" in run.error["journal"]
     assert run.error["next"] == f"sudo journalctl -u inbox-web@{second}.service -n 200"
-    words = site.run("activate", second, json_form=False)
+    words = apphost.run("activate", second, json_form=False)
     assert "no module named 'billing'" in words.err
     assert f"next: sudo journalctl -u inbox-web@{second}.service" in words.err
-    site.configure(start_timeout_seconds=1)
-    third = site.run("activate", site.put(3, {"ready": False}))
+    apphost.configure(start_timeout_seconds=1)
+    third = apphost.run("activate", apphost.put(3, {"ready": False}))
     assert "503" in third.error["health"]
     assert "not_ready" in third.error["health"]
 
 
-def test_first_activation_that_fails_leaves_nothing(site):
-    run = site.run("activate", site.put(1, {"crash": "boom"}))
+def test_first_activation_that_fails_leaves_nothing(apphost):
+    run = apphost.run("activate", apphost.put(1, {"crash": "boom"}))
     assert run.code == 2
-    assert site.links() == (None, None, None)
-    assert site.systemd.up() == []
-    assert site.systemd.boot == set()
+    assert apphost.links() == (None, None, None)
+    assert apphost.systemd.up() == []
+    assert apphost.systemd.boot == set()
 
 
 @pytest.mark.parametrize(
@@ -167,32 +168,32 @@ def test_first_activation_that_fails_at_the_edge_leaves_nothing(edged):
     assert edged.systemd.up() == []
 
 
-def test_active_release_that_died_is_started_again(site):
-    first = site.put(1)
-    site.serve(first)
-    site.systemd.do_stop([f"inbox-web@{first}.service"])
-    assert site.ok("status")["serving"]["ready"] is False
-    told = site.ok("activate", first)
+def test_active_release_that_died_is_started_again(apphost):
+    first = apphost.put(1)
+    apphost.serve(first)
+    apphost.systemd.do_stop([f"inbox-web@{first}.service"])
+    assert apphost.ok("status")["serving"]["ready"] is False
+    told = apphost.ok("activate", first)
     assert told["changed"] is True
-    serves_alone(site, first)
+    serves_alone(apphost, first)
 
 
-def test_active_release_left_draining_is_repaired(site):
-    first = site.put(1)
-    site.serve(first)
-    site.layout.drain_file(first).touch()
-    problems = site.ok("status")["problems"]
+def test_active_release_left_draining_is_repaired(apphost):
+    first = apphost.put(1)
+    apphost.serve(first)
+    apphost.layout.drain_file(first).touch()
+    problems = apphost.ok("status")["problems"]
     assert any(f"activate {first}" in problem["repair"] for problem in problems)
-    assert site.ok("activate", first)["changed"] is True
-    serves_alone(site, first)
+    assert apphost.ok("activate", first)["changed"] is True
+    serves_alone(apphost, first)
 
 
-def test_release_that_crashes_while_old_one_is_dead_reports_and_keeps_the_link(site):
-    first, second = site.put(1), site.put(2, {"crash": "boom"})
-    site.serve(first)
-    site.systemd.do_stop([f"inbox-web@{first}.socket"])
-    assert site.run("activate", second).code == 2
-    assert site.layout.active() == first
+def test_release_that_crashes_while_old_one_is_dead_reports_and_keeps_the_link(apphost):
+    first, second = apphost.put(1), apphost.put(2, {"crash": "boom"})
+    apphost.serve(first)
+    apphost.systemd.do_stop([f"inbox-web@{first}.socket"])
+    assert apphost.run("activate", second).code == 2
+    assert apphost.layout.active() == first
 
 
 def test_dead_active_release_can_be_replaced(edged):
@@ -203,24 +204,24 @@ def test_dead_active_release_can_be_replaced(edged):
     serves_alone(edged, second)
 
 
-def test_drain_gives_up_after_its_time(site):
-    first, second = site.put(1), site.put(2)
-    site.serve(first)
-    site.configure(drain_timeout_seconds=0.3)
+def test_drain_gives_up_after_its_time(apphost):
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first)
+    apphost.configure(drain_timeout_seconds=0.3)
     with socket.socket(socket.AF_UNIX) as held:
-        held.connect(str(site.layout.socket(first)))
-        assert instance.connections(site.layout.socket(first)) == 1
-        told = site.ok("activate", second)
+        held.connect(str(apphost.layout.socket(first)))
+        assert instance.connections(apphost.layout.socket(first)) == 1
+        told = apphost.ok("activate", second)
     assert "1 connections" in told["remarks"][0]
-    serves_alone(site, second)
+    serves_alone(apphost, second)
 
 
-def test_old_socket_is_stopped_before_its_service(site):
-    first, second = site.put(1), site.put(2)
-    site.serve(first)
-    site.ok("activate", second)
-    stops = [words[-1] for words in site.systemd.calls if words[1] == "stop"]
-    assert stops == [f"inbox-web@{first}.socket", f"inbox-web@{first}.service"]
+def test_old_socket_is_stopped_before_its_service(apphost):
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first)
+    apphost.ok("activate", second)
+    stops = [words[2:] for words in apphost.systemd.calls if words[1] == "stop"]
+    assert stops == [["--no-block", f"inbox-web@{first}.socket", f"inbox-web@{first}.service"]]
 
 
 # Every step of an activation that changes something, in order, as (module, function, which call of it).
@@ -235,8 +236,7 @@ STEPS = [
     (layout, "point", 3),
     (systemd, "disable", 1),
     (instance, "drain", 1),
-    (systemd, "stop", 1),
-    (systemd, "stop", 2),
+    (systemd, "stop_soon", 1),
 ]
 
 
@@ -301,11 +301,11 @@ def test_lost_terminal_does_not_stop_an_activation(edged, monkeypatch):
     serves_alone(edged, first)
 
 
-def test_systemd_that_refuses_to_enable_fails_before_the_switch(site):
-    first, second = site.put(1), site.put(2)
-    site.serve(first)
-    site.systemd.refuse = {"enable"}
-    run = site.run("activate", second)
+def test_systemd_that_refuses_to_enable_fails_before_the_switch(apphost):
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first)
+    apphost.systemd.refuse = {"enable"}
+    run = apphost.run("activate", second)
     assert run.code == 2
     assert "enable" in run.error["cause"]
-    serves_alone(site, first)
+    serves_alone(apphost, first)

@@ -15,29 +15,29 @@ from releasectl import cli
 DISPATCH = Path(cli.__file__).parents[1] / "releasectl-dispatch"
 
 
-def test_status_works_with_nothing_there(site):
-    shutil.rmtree(site.root)
-    shutil.rmtree(site.run_dir)
-    told = site.ok("status")
+def test_status_works_with_nothing_there(apphost):
+    shutil.rmtree(apphost.root)
+    shutil.rmtree(apphost.run_dir)
+    told = apphost.ok("status")
     assert told["active"] is None
     assert told["releases"] == told["deps"] == told["problems"] == []
     assert told["host"]["machine"] == platform.machine()
     assert told["host"]["free_bytes"] > 0
     assert told["host"]["python"].startswith("3.")
     for words in (["status"], ["list"], ["log"]):
-        assert site.run(*words, json_form=False).code == 0
+        assert apphost.run(*words, json_form=False).code == 0
 
 
-def test_status_lists_releases_with_their_marks(site):
-    first, second = site.put(1), site.put(2)
-    site.serve(first, second)
-    told = site.ok("status")
+def test_status_lists_releases_with_their_marks(apphost):
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first, second)
+    told = apphost.ok("status")
     assert [(entry["id"], entry["active"], entry["previous"]) for entry in told["releases"]] == [
         (first, False, True),
         (second, True, False),
     ]
     assert all(entry["digest"] and entry["staged_at"].endswith("Z") for entry in told["releases"])
-    words = site.run("status", json_form=False).out
+    words = apphost.run("status", json_form=False).out
     assert f"active    {second}" in words
     assert '"status": "ready"' in words
 
@@ -45,36 +45,45 @@ def test_status_lists_releases_with_their_marks(site):
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
-        (lambda site, one, two: site.layout.link_release(site.layout.current, one), "`current` names"),
-        (lambda site, one, two: site.layout.link_release(site.layout.previous, two), "`previous` names"),
-        (lambda site, one, two: site.systemd.boot.clear(), "is not started at boot"),
-        (lambda site, one, two: site.systemd.boot.add(f"inbox-web@{one}.service"), "is started at boot"),
-        (lambda site, one, two: site.systemd.do_start([f"inbox-web@{one}.socket"]), "gets no traffic"),
+        (
+            lambda apphost, one, two: apphost.layout.link_release(apphost.layout.current, one),
+            "`current` names",
+        ),
+        (
+            lambda apphost, one, two: apphost.layout.link_release(apphost.layout.previous, two),
+            "`previous` names",
+        ),
+        (lambda apphost, one, two: apphost.systemd.boot.clear(), "is not started at boot"),
+        (
+            lambda apphost, one, two: apphost.systemd.boot.add(f"inbox-web@{one}.service"),
+            "is started at boot",
+        ),
+        (lambda apphost, one, two: apphost.systemd.do_start([f"inbox-web@{one}.socket"]), "gets no traffic"),
     ],
 )
-def test_status_names_what_does_not_add_up_and_its_repair_works(site, spoil, word):
-    first, second = site.put(1), site.put(2)
-    site.serve(first, second)
-    spoil(site, first, second)
-    problems = site.ok("status")["problems"]
+def test_status_names_what_does_not_add_up_and_its_repair_works(apphost, spoil, word):
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first, second)
+    spoil(apphost, first, second)
+    problems = apphost.ok("status")["problems"]
     assert any(word in problem["problem"] for problem in problems), problems
     assert {problem["repair"] for problem in problems} == {f"sudo releasectl --app inbox activate {second}"}
-    assert site.ok("activate", second)["changed"] is True
-    assert site.ok("status")["problems"] == []
+    assert apphost.ok("activate", second)["changed"] is True
+    assert apphost.ok("status")["problems"] == []
 
 
-def test_looking_changes_nothing(site):
-    site.ok("activate", site.put(1))
-    before = sorted(str(path) for path in site.root.rglob("*"))
-    calls = len(site.systemd.calls)
-    site.ok("status")
-    assert sorted(str(path) for path in site.root.rglob("*")) == before
-    assert {words[1] for words in site.systemd.calls[calls:]} <= {"show", "is-enabled", "list-units"}
+def test_looking_changes_nothing(apphost):
+    apphost.ok("activate", apphost.put(1))
+    before = sorted(str(path) for path in apphost.root.rglob("*"))
+    calls = len(apphost.systemd.calls)
+    apphost.ok("status")
+    assert sorted(str(path) for path in apphost.root.rglob("*")) == before
+    assert {words[1] for words in apphost.systemd.calls[calls:]} <= {"show", "is-enabled", "list-units"}
 
 
-def test_second_change_is_refused_and_the_holder_is_named(site):
-    release_id = site.put(1)
-    with site.layout.lock.open("w") as file:
+def test_second_change_is_refused_and_the_holder_is_named(apphost):
+    release_id = apphost.put(1)
+    with apphost.layout.lock.open("w") as file:
         told = {
             "pid": 4242,
             "by": "bob",
@@ -85,17 +94,17 @@ def test_second_change_is_refused_and_the_holder_is_named(site):
         json.dump(told, file)
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        run = site.run("activate", release_id)
+        run = apphost.run("activate", release_id)
         assert (run.code, run.json["result"]) == (4, "locked")
         assert "bob on web1 since 2026-01-01T00:00:00Z" in run.error["cause"]
-        assert "bob" in site.ok("status")["locked_by"]
-    assert site.ok("activate", release_id)["changed"] is True
-    assert site.ok("status")["locked_by"] is None
+        assert "bob" in apphost.ok("status")["locked_by"]
+    assert apphost.ok("activate", release_id)["changed"] is True
+    assert apphost.ok("status")["locked_by"] is None
 
 
-def test_change_needs_root(site, monkeypatch):
+def test_change_needs_root(apphost, monkeypatch):
     monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
-    run = site.run("rollback")
+    run = apphost.run("rollback")
     assert run.code == 5
     assert run.error["next"].startswith("sudo releasectl rollback")
 
@@ -103,22 +112,22 @@ def test_change_needs_root(site, monkeypatch):
 @pytest.mark.parametrize(
     "words", [["activate"], ["deploy"], [], ["prune", "--keep", "0"], ["log", "-n", "x"]]
 )
-def test_wrong_command_line_is_refused_and_not_called_a_failed_release(site, words):
-    run = site.run(*words)
+def test_wrong_command_line_is_refused_and_not_called_a_failed_release(apphost, words):
+    run = apphost.run(*words)
     assert (run.code, run.json["result"]) == (5, "refused")
 
 
-def test_app_is_named_before_or_after_the_command(site):
+def test_app_is_named_before_or_after_the_command(apphost):
     for words in (["--app", "inbox", "status"], ["status", "--app", "inbox"]):
-        assert site.ok(*words)["app"] == "inbox"
-    run = site.run("--app", "outbox", "status")
+        assert apphost.ok(*words)["app"] == "inbox"
+    run = apphost.run("--app", "outbox", "status")
     assert run.code == 5
     assert "inbox" in run.error["cause"]
 
 
-def test_several_apps_need_a_name(site):
-    (site.settings_dir / "outbox.json").write_text(json.dumps({**site.settings, "app": "outbox"}))
-    run = site.run("status")
+def test_several_apps_need_a_name(apphost):
+    (apphost.settings_dir / "outbox.json").write_text(json.dumps({**apphost.settings, "app": "outbox"}))
+    run = apphost.run("status")
     assert run.code == 5
     assert "inbox, outbox" in run.error["cause"]
 
@@ -136,74 +145,74 @@ def test_several_apps_need_a_name(site):
         ({"app": "In Box"}, "app name"),
     ],
 )
-def test_wrong_settings_are_named(site, changes, word):
-    site.configure(**changes)
-    run = site.run("status")
+def test_wrong_settings_are_named(apphost, changes, word):
+    apphost.configure(**changes)
+    run = apphost.run("status")
     assert run.code == 5
     assert word in run.error["cause"]
 
 
-def test_missing_settings_are_all_named(site):
-    del site.settings["uv"], site.settings["keep"]
-    site.configure()
-    cause = site.run("status").error["cause"]
+def test_missing_settings_are_all_named(apphost):
+    del apphost.settings["uv"], apphost.settings["keep"]
+    apphost.configure()
+    cause = apphost.run("status").error["cause"]
     assert "missing key 'uv'" in cause
     assert "missing key 'keep'" in cause
 
 
-def test_log_tells_people_who_did_what(site):
-    first = site.put(1)
-    site.ok("activate", first)
-    site.run("activate", site.put(2, {"crash": "boom"}))
-    lines = site.run("log", "-n", "5", json_form=False).out.splitlines()
+def test_log_tells_people_who_did_what(apphost):
+    first = apphost.put(1)
+    apphost.ok("activate", first)
+    apphost.run("activate", apphost.put(2, {"crash": "boom"}))
+    lines = apphost.run("log", "-n", "5", json_form=False).out.splitlines()
     assert f"activate  {first}  done  by alice" in lines[0]
     assert "crashed before it was ready" in lines[2]
 
 
-def test_words_carry_the_time_and_json_keeps_stdout_clean(site):
-    run = site.run("activate", site.put(1), json_form=False)
+def test_words_carry_the_time_and_json_keeps_stdout_clean(apphost):
+    run = apphost.run("activate", apphost.put(1), json_form=False)
     assert "Z  starting inbox-web@" in run.out
     assert run.out.endswith("is active\n")
-    assert json.loads(site.run("activate", site.put(2)).out)["result"] == "activated"
+    assert json.loads(apphost.run("activate", apphost.put(2)).out)["result"] == "activated"
 
 
-def test_reader_that_went_away_does_not_stop_the_work(site):
-    release_id = site.put(1)
+def test_reader_that_went_away_does_not_stop_the_work(apphost):
+    release_id = apphost.put(1)
     reader, writer = os.pipe()
     os.close(reader)
     child = os.fork()
     if child == 0:
         os.dup2(writer, 1)
-        os._exit(cli.main(["activate", release_id], site.settings_dir))
+        os._exit(cli.main(["activate", release_id], apphost.settings_dir))
     os.close(writer)
     _, status = os.waitpid(child, 0)
     assert os.WEXITSTATUS(status) == 0
-    assert site.layout.active() == release_id
+    assert apphost.layout.active() == release_id
 
 
-def test_ledger_that_cannot_be_written_does_not_undo_a_success(site):
-    site.layout.ledger.mkdir()
-    site.ok("activate", site.put(1))
+def test_ledger_that_cannot_be_written_does_not_undo_a_success(apphost):
+    apphost.layout.ledger.mkdir()
+    apphost.ok("activate", apphost.put(1))
 
 
 @pytest.fixture
-def dispatch(site, monkeypatch):
+def dispatch(apphost, monkeypatch):
     loader = importlib.machinery.SourceFileLoader("releasectl_dispatch", str(DISPATCH))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("releasectl_dispatch", loader))
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     loader.exec_module(module)
-    monkeypatch.setattr(module, "SETTINGS_DIR", site.settings_dir)
-    monkeypatch.setattr(module, "LIB_DIR", site.base / "lib")
+    monkeypatch.setattr(module, "SETTINGS_DIR", apphost.settings_dir)
+    monkeypatch.setattr(module, "LIB_DIR", apphost.base / "lib")
     return module
 
 
-def test_dispatch_runs_the_only_app(site, dispatch, capsys):
+def test_dispatch_runs_the_only_app(apphost, dispatch, capsys):
     assert dispatch.main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["app"] == "inbox"
 
 
-def test_dispatch_asks_which_of_several(site, dispatch, capsys):
-    (site.settings_dir / "outbox.json").write_text("{}")
+def test_dispatch_asks_which_of_several(apphost, dispatch, capsys):
+    (apphost.settings_dir / "outbox.json").write_text("{}")
     assert dispatch.main(["status", "--json"]) == 5
     assert "inbox, outbox" in json.loads(capsys.readouterr().out)["error"]["cause"]
     assert dispatch.main(["status", "--app=inbox", "--json"]) == 0

@@ -98,10 +98,9 @@ def _add_changes(add: Callable) -> None:
     stage.add_argument("--deps", type=Path, metavar="DEPS_ARCHIVE")
     migrate = add("migrate", lambda host, told: migration.migrate(host, told.release), "migrate its database")
     migrate.add_argument("release", metavar="ID")
-    activate = add(
-        "activate", lambda host, told: activation.activate(host, told.release), "send traffic to it"
-    )
+    activate = add("activate", _activate, "send traffic to it")
     activate.add_argument("release", metavar="ID")
+    activate.add_argument("--prune", action="store_true", help="then remove old releases")
     back = add(
         "rollback", lambda host, told: activation.rollback(host, told.release), "go back to the one before"
     )
@@ -109,6 +108,18 @@ def _add_changes(add: Callable) -> None:
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
+
+
+def _activate(host: Host, told: argparse.Namespace) -> Result:
+    result = activation.activate(host, told.release)
+    if told.prune:
+        # The release serves: what goes wrong with old ones is worth a word, and no failure.
+        try:
+            with host.signals.shielded():
+                result.data["removed"] = pruning.prune(host, host.settings.keep).data["removed"]
+        except (ReleasectlError, OSError) as error:
+            result.data["remarks"].append(f"old releases were not removed: {error}")
+    return result
 
 
 def _prune(host: Host, told: argparse.Namespace) -> Result:

@@ -11,7 +11,7 @@ from releasectl.host import Host
 ANSWERS_IN_A_ROW = 3
 # Answers that name no release at all (502, no answer) for so long: visitors see them too, switch back.
 BLIND_SECONDS = 5
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.03
 
 
 def see(host: Host, release_id: str) -> None:

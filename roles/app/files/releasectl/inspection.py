@@ -9,7 +9,7 @@ from releasectl import archive, clock, facts, ledger, lock, probe, systemd, unit
 from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
-from releasectl.settling import others_up
+from releasectl.settling import stray
 
 
 def status(host: Host) -> Result:
@@ -133,7 +133,7 @@ def _unit_problems(host: Host, active: str | None) -> list[dict]:
     repair = host.command(f"activate {active}") if active else host.command("list")
     found = [_problem(f"{unit} is not started at boot", repair) for unit in mine if unit not in enabled]
     found += [_problem(f"{unit} is started at boot", repair) for unit in enabled if unit not in mine]
-    found += [_problem(f"{other} runs and gets no traffic", repair) for other in others_up(host, active)]
+    found += [_problem(f"{other} runs and gets no traffic", repair) for other in stray(host, active)]
     return found
 
 

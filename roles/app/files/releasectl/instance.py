@@ -82,12 +82,19 @@ def failure(host: Host, release_id: str, cause: str, since: float, answer: Answe
     return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)
 
 
-def retire(host: Host, release_id: str) -> list[str]:
+def retire(host: Host, release_id: str, *, wait: bool = True) -> list[str]:
     """Drain an instance that gets no new traffic, and stop it; return remarks worth telling.
 
     Repeatable: what is stopped already stays so.
+
+    :param wait: see it stopped. Without, nobody waits for the end of an instance without connections:
+        gunicorn takes a second or two to leave, with nobody left to serve.
     """
     left = drain(host, release_id)
+    if not left and not wait:
+        systemd.stop_soon(*_pair(host, release_id))
+        host.layout.drain_file(release_id).unlink(missing_ok=True)
+        return []
     remarks = [f"{left} connections to {release_id} were still open after the drain"] if left else []
     if not take_down(host, release_id):
         remarks.append(f"{host.service(release_id)} is still stopping: releasectl status")

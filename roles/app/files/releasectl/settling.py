@@ -68,16 +68,23 @@ def boot(host: Host, active: str) -> bool:
 
 
 def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
-    """Drain and stop every other instance; return their releases and remarks."""
+    """Drain every other instance and have it stopped; return their releases and remarks."""
     retired, remarks = [], []
     for other in others_up(host, active):
         host.out.progress(f"retiring {other}")
         retired.append(other)
-        remarks += instance.retire(host, other)
+        remarks += instance.retire(host, other, wait=False)
     for other in host.layout.draining():
         if other != active:
             host.layout.drain_file(other).unlink(missing_ok=True)
     return retired, remarks
+
+
+def stray(host: Host, active: str | None) -> list[str]:
+    """Return the releases that run without traffic, and are not on their way out."""
+    found = others_up(host, active)
+    states = systemd.states(*(host.service(release_id) for release_id in found)) if found else []
+    return [name for name, state in zip(found, states, strict=True) if state.active != "deactivating"]
 
 
 def others_up(host: Host, active: str | None) -> list[str]:

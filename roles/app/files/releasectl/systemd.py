@@ -112,6 +112,14 @@ def stop(unit: str, seconds: float) -> bool:
     return _try("stop", unit, seconds=seconds)
 
 
+def stop_soon(*names: str) -> None:
+    """Ask for a stop and return: systemd sees it through, with the units' own time limit.
+
+    :raises Failed: when systemd refuses.
+    """
+    _systemctl("stop", "--no-block", *names, check=True)
+
+
 def reset_failed(*names: str) -> None:
     """Forget units' failures and their count of starts, so that the next start is not refused."""
     # Answers 1 for a unit that systemd no longer has in memory: there is nothing to forget then.
