@@ -17,6 +17,8 @@ CONTROLLER_LOCKS = requirements/controller.txt
 DEV_LOCKS = $(CONTROLLER_LOCKS) requirements/dev.txt
 APP_LOCKS = $(wildcard app_skeleton/inbox/requirements*.txt)
 APP_VENV = .cache/app-venv
+# Files of tests side by side: the slow ones wait for processes more than they compute.
+TWO_AT_ONCE = -n 2 --dist loadfile
 APP_SOURCES = $(wildcard app_skeleton/*/src)
 
 .PHONY: help
@@ -65,17 +67,17 @@ lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 	.venv/bin/shellcheck .ci/run $(shell find . -name '*.sh' -not -path './.*/*')
 
 test-fast: lint ## Lint, and every test that needs no host
-	.venv/bin/pytest tests/static tests/unit tests/render
+	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
-	$(APP_VENV)/bin/python -m pytest app_skeleton
+	$(APP_VENV)/bin/python -m pytest -n 2 app_skeleton
 
 test: test-fast ## All tests, with hosts of their own
 	@$(TARGET_HOST) prepare
-	.venv/bin/pytest tests/target tests/scenario
+	.venv/bin/pytest -n 2 --dist loadgroup tests/target tests/scenario
 
 test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
 	@$(TARGET_HOST) prepare
-	RELEASES="12 13" .venv/bin/pytest --long tests/target tests/scenario
+	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
 .PHONY: venv venv-dev lock clean
 venv: ## Make .venv for the controller (part of every command above)

@@ -26,7 +26,8 @@ def test_nginx_reads_each_site_and_no_other(sandbox):
     """Debian's welcome page is one more file there, until the role takes it away."""
     seen = sandbox.run("nginx", "-T", "-q").stdout
     read = set(re.findall(r"^# configuration file (\S+/sites-enabled/\S+):$", seen, re.MULTILINE))
-    assert read == {f"/etc/nginx/sites-enabled/{app}.conf" for app in sandbox.apps}
+    files = [f"{app}{ending}" for app in sandbox.apps for ending in (".conf", ".internal.conf")]
+    assert read == {f"/etc/nginx/sites-enabled/{name}" for name in files}
 
 
 def test_systemd_takes_every_unit_without_a_word(sandbox):
