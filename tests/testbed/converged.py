@@ -23,14 +23,15 @@ from testbed.sites import Declaration, Site
 
 REPOSITORY = f"{image.REPOSITORY}-converged"
 STATE_DIR = PROJECT_DIR / ".cache/converged"
-# What a run of site.yml reads, besides the inventory.
+# What a run of site.yml reads, besides the inventory, as git names it.
 SOURCES = (
     "ansible.cfg",
     "app_skeleton",
+    ":!app_skeleton/*/tests",
     "nginx",
     "playbooks",
     "plugins",
-    "requirements",
+    "requirements/controller.txt",
     "roles",
     "systemd",
 )

@@ -1,0 +1,195 @@
+"""Steady requests to a site, every answer checked: is one lost or doubled by what happens meanwhile?"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from testbed.https import Client
+from testbed.sites import Site, until
+
+THREADS = 4
+LIMIT_SECONDS = 240
+SHOWN_FAILURES = 10
+
+
+@dataclass
+class Tally:
+    """What one thread saw."""
+
+    answers: Counter = field(default_factory=Counter)
+    releases: Counter = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    posted: list[str] = field(default_factory=list)
+    connections: int = 0
+    slowest_seconds: float = 0.0
+
+
+class Load:
+    """Requests at a fixed rate, half of them on kept connections, half on new ones, until told to stop.
+
+    Each thread asks in turn for the list of messages, sends a message nobody else sends, and asks which
+    release answers. It ends by itself after `LIMIT_SECONDS`. Used as a context manager, it is stopped at the
+    end of the block, and `failures` and the other attributes are complete then.
+    """
+
+    def __init__(self, site: Site, *, rate: float = 50) -> None:
+        """Prepare a load of `rate` requests a second on the site's app."""
+        self.site = site
+        self.client: Client = site.web
+        self.marker = f"load-{secrets.token_hex(6)}"
+        self.interval_seconds = THREADS / rate
+        self.tallies = [Tally() for _ in range(THREADS)]
+        self._stop = threading.Event()
+        self._deadline = 0.0
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"load-{number}", daemon=True)
+            for number in range(THREADS)
+        ]
+
+    def __enter__(self) -> Load:
+        """Start, and return once answers come."""
+        self._deadline = time.monotonic() + LIMIT_SECONDS
+        for thread in self._threads:
+            thread.start()
+        assert until(30, lambda: self.count >= 40), f"no answers to begin with: {self.words}"
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Stop, and wait for what is on its way."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads), "the load does not stop"
+
+    @property
+    def count(self) -> int:
+        """How many right answers came so far."""
+        return sum(sum(tally.answers.values()) for tally in self.tallies)
+
+    @property
+    def answers(self) -> Counter:
+        """Right answers by what was asked, and on what connection."""
+        return sum((tally.answers for tally in self.tallies), Counter())
+
+    @property
+    def releases(self) -> Counter:
+        """Which releases answered, how often."""
+        return sum((tally.releases for tally in self.tallies), Counter())
+
+    @property
+    def failures(self) -> list[str]:
+        """What was lost or wrong."""
+        return [failure for tally in self.tallies for failure in tally.failures]
+
+    @property
+    def posted(self) -> list[str]:
+        """Every message answered with 201."""
+        return [body for tally in self.tallies for body in tally.posted]
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return sum(tally.connections for tally in self.tallies)
+
+    @property
+    def slowest_seconds(self) -> float:
+        """How long the slowest answer took."""
+        return max(tally.slowest_seconds for tally in self.tallies)
+
+    @property
+    def words(self) -> str:
+        """All of it, for a person."""
+        shown = "\n".join(self.failures[:SHOWN_FAILURES])
+        return (
+            f"{self.count} right answers ({dict(self.answers)}) over {self.connections} connections, "
+            f"slowest {self.slowest_seconds:.2f} s, by {dict(self.releases)}; "
+            f"{len(self.failures)} failures\n{shown}"
+        )
+
+    def stored(self) -> tuple[int, int]:
+        """Return how many of this load's messages the database holds, and how many different ones."""
+        app = self.site.app
+        query = f"select count(*), count(distinct body) from message where source = '{self.marker}'"
+        rows, distinct = self.site.sudo(f'psql -tA -F " " -d {app} -c "{query}"', user=app).split()
+        return int(rows), int(distinct)
+
+    def wait_for(self, seconds: float, release: str) -> bool:
+        """Return whether the public gets answers of a release within some seconds."""
+        before = self.releases[release]
+        return until(seconds, lambda: self.releases[release] > before)
+
+    def _run(self, number: int) -> None:
+        kept = number % 2 == 0
+        tally = self.tallies[number]
+        context = self.client.context()
+        connection = None
+        # Threads begin at different moments, so that requests come evenly.
+        due = time.monotonic() + number * self.interval_seconds / THREADS
+        turn = number
+        while not self._stop.wait(max(0.0, due - time.monotonic())) and time.monotonic() < self._deadline:
+            if connection is None:
+                connection = self.client.connection(context)
+                tally.connections += 1
+            if not self._ask(connection, turn % 3, f"{number}-{turn}", kept, tally) or not kept:
+                connection.close()
+                connection = None
+            turn += 1
+            # After a slow answer the pace goes on from now: no burst to catch up with.
+            due = max(due + self.interval_seconds, time.monotonic() - self.interval_seconds)
+        if connection is not None:
+            connection.close()
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, kind: int, word: str, kept: bool, tally: Tally
+    ) -> bool:
+        """Ask once and check the answer; return whether the connection may be used again."""
+        body = f"{self.marker}-{word}"
+        sent = json.dumps({"source": self.marker, "body": body})
+        method, target, wanted = [
+            ("GET", "/api/v1/messages?limit=2", 200),
+            ("POST", "/api/v1/messages", 201),
+            ("GET", "/version", 200),
+        ][kind]
+        headers = {"Host": self.client.host_header, "Connection": "keep-alive" if kept else "close"}
+        if method == "POST":
+            headers["Content-Type"] = "application/json"
+        what = f"{method} {target.partition('?')[0]} on a {'kept' if kept else 'new'} connection"
+        began = time.monotonic()
+        try:
+            connection.request(method, target, body=sent if method == "POST" else None, headers=headers)
+            response = connection.getresponse()
+            text = response.read()
+            value = json.loads(text) if response.status == wanted else None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            tally.failures.append(f"{_now()} {what}, {word}: {type(error).__name__}: {error}")
+            return False
+        tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - began)
+        if value is None or not _right(kind, value, body):
+            tally.failures.append(f"{_now()} {what}, {word}: HTTP {response.status} {text[:200]!r}")
+            return False
+        tally.answers[what] += 1
+        if kind == 1:
+            tally.posted.append(body)
+        elif kind == 2:
+            tally.releases[value["release"]] += 1
+        # nginx says so after a number of requests on one connection, and closes it.
+        return not response.will_close
+
+
+def _right(kind: int, value: dict, body: str) -> bool:
+    if kind == 0:
+        return isinstance(value.get("messages"), list)
+    if kind == 1:
+        return value.get("body") == body and isinstance(value.get("id"), int)
+    return isinstance(value.get("release"), str)
+
+
+def _now() -> str:
+    """Return the time as the journal shows it."""
+    return time.strftime("%H:%M:%S", time.gmtime())

@@ -1,0 +1,23 @@
+"""What a host says of its apps, asked on the host itself."""
+
+from __future__ import annotations
+
+import json
+
+from testbed.sites import Site
+
+
+def status_of(site: Site, app: str = "") -> dict:
+    """Return what releasectl says of an app."""
+    return json.loads(site.sudo(f"releasectl --app {app or site.app} --json status"))
+
+
+def units_up(site: Site, app: str = "") -> list[str]:
+    """Return the app's units that are loaded: running, failed, or on their way."""
+    listed = site.sudo(f"systemctl list-units --all --plain --no-legend '{app or site.app}-*@*'")
+    return sorted(line.split()[0] for line in listed.splitlines())
+
+
+def failed_units(site: Site) -> str:
+    """Return the host's failed units."""
+    return site.sudo("systemctl list-units --failed --plain --no-legend")

@@ -1,0 +1,162 @@
+"""The app's account, folders, secrets and units: unprivileged, sandboxed, told no more than it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from testbed import durations
+
+# On the host, as root: where a secret's value can be read that is not its credential.
+LEAKS = r"""
+import json, pathlib, subprocess, sys
+app = sys.argv[1]
+folder = pathlib.Path(f"/etc/{app}/credentials")
+values = {path.name: path.read_bytes().strip() for path in folder.iterdir()}
+assert values and all(len(value) >= 16 for value in values.values())
+places = {}
+patterns = ["proc/[0-9]*/environ", "proc/[0-9]*/cmdline", "var/log/**/*", "etc/systemd/**/*",
+            "etc/releasectl/*", f"etc/{app}/*.env", f"srv/{app}/*.jsonl", f"srv/{app}/releases/*/release.*"]
+for pattern in patterns:
+    for path in pathlib.Path("/").glob(pattern):
+        try:
+            if path.is_file() and not path.name.endswith(".journal"):
+                places[str(path)] = path.read_bytes()
+        except OSError:
+            pass
+for command in (["journalctl", "--no-pager", "--output=export"], ["systemctl", "show", f"{app}-web@*"]):
+    places[command[0]] = subprocess.run(command, capture_output=True).stdout
+assert len(places) > 20 and len(places["journalctl"]) > 1000, "looked at too little"
+leaks = [(name, place) for name, value in values.items() for place in places if value in places[place]]
+print(json.dumps(leaks))
+"""
+
+
+@pytest.fixture
+def unit(app, active):
+    return f"{app}-web@{active}.service"
+
+
+@pytest.fixture
+def processes(host, unit):
+    """Return the web unit's processes: pid, user, and what /proc tells of their rights."""
+    arbiter = host.check_output(f"systemctl show --value -p MainPID {unit}")
+    pids = [arbiter, *host.check_output(f"pgrep --parent {arbiter}").split()]
+    assert len(pids) >= 2, "an arbiter and its workers"
+    found = {}
+    for pid in pids:
+        lines = host.check_output(f"cat /proc/{pid}/status").splitlines()
+        found[pid] = {name: value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    return found
+
+
+def test_account_cannot_log_in(host, app):
+    user = host.user(app)
+    assert user.shell == "/usr/sbin/nologin"
+    assert user.uid < 1000, "a system account"
+    assert user.password in ("!", "*", "!*", "!!")
+
+
+def test_unit_is_sandboxed(host, unit, site):
+    said = host.check_output(f"systemd-analyze security --no-pager {unit}")
+    exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])
+    print(f"{unit} on Debian {site.debian}: exposure {exposure}")
+    assert exposure <= 2.0, said
+
+
+def test_processes_run_as_the_apps_account(host, app, processes):
+    uid = str(host.user(app).uid)
+    assert {status["Uid"] for status in processes.values()} == {"\t".join([uid] * 4)}
+
+
+def test_processes_have_no_way_to_more_rights(processes):
+    for pid, status in processes.items():
+        capabilities = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
+        assert not any(capabilities.values()), (pid, capabilities)
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), (pid, status)
+
+
+def test_release_is_read_only_to_the_app(host, app, active):
+    release = f"/srv/{app}/releases/{active}"
+    assert host.check_output(f"find {release} /srv/{app}/deps ! -user root") == ""
+    assert host.check_output(f"find {release} /srv/{app}/deps ! -type l -perm /022") == ""
+    writable = host.run(
+        f"sudo -n -u {app} find /srv/{app} /etc/{app} /run/{app} -writable ! -type l"
+    ).stdout.split()
+    shared, runtime = f"/srv/{app}/shared", f"/run/{app}/{active}"
+    assert [path for path in writable if not path.startswith((shared, runtime))] == []
+
+
+def test_code_is_not_for_other_accounts_to_read(host, app, active):
+    release = f"/srv/{app}/releases/{active}"
+    for path in (f"{release}/venv/bin/python", f"{release}/venv/pyvenv.cfg", f"/srv/{app}/shared"):
+        assert host.run(f"sudo -n -u nobody ls {path}/ || sudo -n -u nobody cat {path}").rc != 0, path
+
+
+def test_credentials_are_roots_alone(host, app):
+    folder = host.file(f"/etc/{app}/credentials")
+    assert (folder.user, folder.group, folder.mode) == ("root", "root", 0o700)
+    names = folder.listdir()
+    assert names == ["secret_key"]
+    for name in names:
+        file = host.file(f"/etc/{app}/credentials/{name}")
+        assert (file.user, file.group, file.mode) == ("root", "root", 0o600), name
+
+
+def test_secret_is_the_one_the_inventory_holds(host, app, site):
+    held = (site.state_dir / "secrets/secret_key").read_text().split()[0]
+    assert host.file(f"/etc/{app}/credentials/secret_key").content_string == held
+
+
+def test_settings_are_not_for_other_accounts_to_read(host, app):
+    settings = host.file(f"/etc/{app}/app.env")
+    assert (settings.user, settings.group, settings.mode) == ("root", "root", 0o640)
+    assert "APP_ENV=" in settings.content_string
+
+
+def test_no_secret_is_in_an_environment_a_log_or_a_unit(site, app):
+    leaks = json.loads(site.sudo(f"python3 - {app}", stdin=LEAKS.encode()))
+    assert leaks == []
+
+
+def test_listening_socket_is_nginxs_alone(host, app, active):
+    path = f"/run/{app}/{active}.sock"
+    socket = host.file(path)
+    assert socket.is_socket
+    assert (socket.user, socket.group, socket.mode) == ("root", "www-data", 0o660)
+    ask = f"curl -s --max-time 5 --unix-socket {path} http://localhost/livez"
+    assert host.run(f"sudo -n -u www-data {ask}").rc == 0
+    assert host.run(f"sudo -n -u nobody {ask}").rc != 0
+
+
+def test_app_listens_on_nothing_else(host, processes):
+    lines = host.check_output("ss -Htulnp").splitlines()
+    assert [line for pid in processes for line in lines if f"pid={pid}," in line] == []
+
+
+def test_control_socket_is_the_apps_alone(host, app, active):
+    control = host.file(f"/run/{app}/{active}/gunicorn.ctl")
+    assert control.is_socket
+    assert (control.user, control.mode) == (app, 0o600)
+
+
+def test_every_journal_line_is_json_that_names_its_release(host, app, active):
+    lines = host.check_output(
+        f"journalctl --boot --no-pager --output=cat -t {app}-web _UID={host.user(app).uid}"
+    )
+    entries = [json.loads(line) for line in lines.splitlines()]
+    assert entries
+    for entry in entries:
+        assert {"timestamp", "level", "event", "logger", "release", "service"} <= entry.keys(), entry
+    assert entries[-1]["release"] == active
+
+
+def test_app_starts_within_its_time(host, unit):
+    shown = host.check_output(
+        f"systemctl show {unit} -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic"
+    )
+    times = {name: int(value) for name, value in (line.split("=") for line in shown.splitlines())}
+    seconds = (times["ActiveEnterTimestampMonotonic"] - times["InactiveExitTimestampMonotonic"]) / 1e6
+    durations.record(f"{host.backend.host.name} web unit from start to READY", seconds)
+    assert seconds < 20
