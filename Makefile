@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
-# Settings: make deploy INVENTORY=inventory/production HOST=web1 ARGS='-e deploy_ref=v2 --check'
+# Settings: make deploy INVENTORY=inventory/production HOST=web1 ARGS='--check --diff'
 INVENTORY ?= inventory/local
 HOST ?=
 ARGS ?=

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -76,10 +77,7 @@ def process_start(pid: int) -> float | None:
         since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError):
         return None
-    for line in Path("/proc/stat").read_text().splitlines():
-        if line.startswith("btime "):
-            return int(line.split()[1]) + since_boot
-    return None
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
 
 
 def matching_children(pid: int, prefix: str) -> list[int]:

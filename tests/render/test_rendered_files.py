@@ -8,7 +8,8 @@ import shlex
 
 PUBLIC_LISTEN = re.compile(r"^\s*listen (\[::\]:)?(\d+)\b(.*);", re.MULTILINE)
 RELEASECTL_KEYS = {
-    "app", "root", "run_dir", "user", "group", "uv", "python", "keep", "start_timeout_seconds",
+    "app", "root", "run_dir", "user", "group", "uv", "python", "keep",
+    "idle_close_seconds", "start_timeout_seconds",
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
 }  # fmt: skip
 
@@ -49,9 +50,10 @@ def test_redirect_keeps_a_port_browsers_do_not_assume(host):
 
 
 def test_app_is_told_the_port_its_clients_use(host):
-    headers = host.read("/etc/nginx/snippets/proxy_headers.conf")
-    assert f'Host "$host{":8443" if host.odd else ""}";' in headers
-    assert f"X-Forwarded-Port {8443 if host.odd else 443};" in headers
+    for name in (f"{host.app}.conf", f"{host.app}.internal.conf"):
+        headers = host.read(f"/etc/nginx/sites-enabled/{name}")
+        assert f'Host "$host{":8443" if host.odd else ""}";' in headers
+        assert f"X-Forwarded-Port {8443 if host.odd else 443};" in headers
 
 
 def test_ipv6_follows_the_switch(host):
@@ -104,9 +106,12 @@ def test_releasectl_gets_the_contracts_settings(host):
     settings = json.loads(host.read(f"/etc/releasectl/{host.app}.json"))
     assert settings.keys() == RELEASECTL_KEYS
     wrong = [
-        key for key in settings if key == "keep" or key.endswith("_seconds") if type(settings[key]) is not int
+        key
+        for key in settings
+        if key == "keep" or key.endswith("_seconds")
+        if type(settings[key]) not in (int, float)
     ]
-    assert not wrong, f"not whole numbers: {wrong}"
+    assert not wrong, f"not numbers: {wrong}"
     assert settings["edge"]["connect"] == f"127.0.0.1:{8443 if host.odd else 443}"
 
 

@@ -8,7 +8,7 @@ from role_readmes import stale
 
 # A role's main.yml converges a host in this order. `release` converges nothing: it asks, and deploys once.
 VERBS = ("preflight", "install", "configure", "service")
-OTHER_VERBS = {"release": ("preflight", "status", "deploy")}
+OTHER_VERBS = {"release": ("preflight", "status", "resume", "deploy")}
 
 
 @law

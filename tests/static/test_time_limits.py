@@ -11,7 +11,7 @@ import jinja2
 from bundle import Bundle, law
 
 SITE = "nginx/sites-enabled/app.conf.j2"
-PROXY = "nginx/conf.d/proxy.conf.j2"
+PROXY = "nginx/sites-enabled/app.conf.j2"
 UNIT = "systemd/system/app-web@.service.j2"
 APP_VARS = "roles/app/vars/main.yml"
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "": 1}

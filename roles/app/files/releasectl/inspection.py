@@ -21,6 +21,7 @@ def status(host: Host) -> Result:
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
+        "current": layout.linked(layout.current),
         "serving": serving,
         "host": facts.gather(host.settings.python, layout.root),
         "releases": releases(host),
@@ -88,7 +89,7 @@ def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict
     """Return what does not add up, each with the command that repairs it."""
     found = _link_problems(host, active) + _leftovers(host)
     if active is not None and serving is not None:
-        found += _serving_problems(host, active, serving)
+        found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
         found += _unit_problems(host, active)
     except ReleasectlError as error:
@@ -123,6 +124,17 @@ def _serving_problems(host: Host, active: str, serving: dict) -> list[dict]:
         repair = "restart" if running else f"activate {active}"
         found.append(_problem(f"{active} is active and not ready", host.command(repair)))
     return found
+
+
+def _edge_problems(host: Host, active: str) -> list[dict]:
+    """See it as the world does: an instance that is well helps nobody behind an nginx that is not."""
+    edge = host.settings.edge
+    if edge is None:
+        return []
+    answer = probe.edge(edge)
+    if answer.status == 200 and answer.release == active:
+        return []
+    return [_problem(f"{edge.url} does not answer as {active}: {answer}", "systemctl status nginx")]
 
 
 def _unit_problems(host: Host, active: str | None) -> list[dict]:
