@@ -76,6 +76,9 @@ def down(path: Path, *, state_dir: Path | None = None, only: Iterable[str] = (),
         run(as_root(["podman", "network", "rm", network]))
         log(f"removed the network {network}")
     if inventory.state_dir.exists():
+        if not (inventory.state_dir / "ssh").exists():
+            # An inventory of real hosts keeps its certificate authority there.
+            raise TargetHostError(f"{relative(inventory.state_dir)} holds no keys of local hosts: left alone")
         shutil.rmtree(inventory.state_dir)
         log(f"removed {relative(inventory.state_dir)}: keys, known_hosts, certificates, secrets")
     with contextlib.suppress(OSError):
