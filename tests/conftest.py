@@ -1,15 +1,17 @@
 """Hosts for tests/target and tests/scenario, evidence of what goes red, durations.
 
-Which host a test gets is its parameter, and its xdist group: the tests of one host run one after the other
-in one process, those of different hosts side by side. Every test of tests/target, and those of tests/scenario
-marked `every_release`, run on Debian 12 and 13; the others on the releases named in RELEASES ("13"), or with
-`--long` on both.
+Which host a test gets is its parameter. With `-n 2 --dist loadgroup` the tests of one host run one after the
+other in one process, those of different hosts side by side. Every test of tests/target, and those of
+tests/scenario marked `every_release`, run on Debian 12 and 13; the others on the releases named in RELEASES
+("13"), or with `--long` on both.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 TESTS_DIR = Path(__file__).parent
 ALL_RELEASES = (13, 12)
 HOST_FIXTURES = ("site", "spare", "plain")
+HOST_IN_ID = re.compile(rf"\b({'|'.join(HOST_FIXTURES)})-debian\d+\b")
 # After so many a further one tells nothing new, and each takes seconds.
 EVIDENCE_AT_MOST = 20
 
@@ -76,29 +79,45 @@ def pytest_generate_tests(metafunc):
     releases = ALL_RELEASES if everywhere else main_releases(metafunc.config)
     for kind in HOST_FIXTURES:
         if kind in metafunc.fixturenames:
-            parameters = [
-                pytest.param(debian, id=f"debian{debian}", marks=pytest.mark.xdist_group(f"{kind}-{debian}"))
-                for debian in releases
-            ]
-            metafunc.parametrize(kind, parameters, indirect=True, scope="session")
+            ids = [f"{kind}-debian{debian}" for debian in releases]
+            metafunc.parametrize(kind, releases, ids=ids, indirect=True, scope="session")
 
 
-def _declared(kind, request):
-    """Declare a host, and forget what earlier sessions saved of its plays."""
-    from testbed import plays
-    from testbed.sites import Declaration
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all tests of one host to one process.
 
-    declaration = Declaration(kind, request.param)
-    for log in plays.LOG_DIR.glob(f"{declaration.name}-*.log"):
-        log.unlink()
-    return declaration
+    By their ids: `xdist_group` marks, made for this, have no effect under pytest 9.2 with xdist 3.8
+    (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByHost(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            found = HOST_IN_ID.search(nodeid)
+            return found[0] if found else super()._split_scope(nodeid)
+
+    return ByHost(config, log)
 
 
-def _removed(declaration, request):
-    from testbed import sites
+@contextmanager
+def _host(kind, request):
+    """Declare a host that this process alone uses; remove it at the end."""
+    from testbed import plays, sites
 
-    if not request.config.getoption("--keep-hosts"):
-        sites.remove(declaration)
+    declaration = sites.Declaration(kind, request.param)
+    with sites.owned(declaration):
+        # What earlier sessions saved of its plays.
+        for log in plays.LOG_DIR.glob(f"{declaration.name}-*.log"):
+            log.unlink()
+        try:
+            sites.remove(declaration)
+            yield declaration
+        finally:
+            if not request.config.getoption("--keep-hosts"):
+                sites.remove(declaration)
 
 
 @pytest.fixture(scope="session")
@@ -106,11 +125,8 @@ def site(request, say):
     """Return a provisioned host, the sample app served."""
     from testbed import converged
 
-    declaration = _declared("site", request)
-    try:
+    with _host("site", request) as declaration:
         yield converged.start(declaration, say)
-    finally:
-        _removed(declaration, request)
 
 
 @pytest.fixture(scope="session")
@@ -118,11 +134,8 @@ def spare(request, say):
     """Return another provisioned host, for what would disturb the first."""
     from testbed import converged
 
-    declaration = _declared("spare", request)
-    try:
+    with _host("spare", request) as declaration:
         yield converged.start(declaration, say)
-    finally:
-        _removed(declaration, request)
 
 
 @pytest.fixture(scope="session")
@@ -130,12 +143,8 @@ def plain(request, say):
     """Return a host with nothing on it but Debian."""
     from testbed import sites
 
-    declaration = _declared("plain", request)
-    try:
-        sites.remove(declaration)
+    with _host("plain", request) as declaration:
         yield sites.start(declaration, say)
-    finally:
-        _removed(declaration, request)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,7 +152,12 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if uses_hosts(item) and set(HOST_FIXTURES) & set(getattr(item, "fixturenames", ())):
         if report.failed:
-            report.sections.append(("evidence", _save_evidence(item, call)))
+            try:
+                words = _save_evidence(item, call)
+            except Exception as error:
+                # A test that failed must be reported as such, whatever its host is up to.
+                words = f"could not be saved: {error!r}"
+            report.sections.append(("evidence", words))
         elif report.when == "call":
             from testbed import evidence
 

@@ -23,6 +23,9 @@ from testbed.sites import Declaration, Site
 
 REPOSITORY = f"{image.REPOSITORY}-converged"
 STATE_DIR = PROJECT_DIR / ".cache/converged"
+STATE_LABEL = "converged.state_dir"
+# Two checkouts on one machine make images of their own: the secrets in them differ.
+CHECKOUT = hashlib.sha256(str(PROJECT_DIR).encode()).hexdigest()[:6]
 # What a run of site.yml reads, besides the inventory, as git names it.
 SOURCES = (
     "ansible.cfg",
@@ -45,8 +48,7 @@ def start(declaration: Declaration, say: Callable[[str], None]) -> Site:
     A host that has just been provisioned is handed out as it runs, not restarted: what a run left undone in a
     running process shows there, and a restart would hide it.
     """
-    sites.remove(declaration)
-    tag = f"{declaration.debian}-{digest(declaration)}"
+    tag = f"{declaration.debian}-{CHECKOUT}-{digest(declaration)}"
     # The second host of a release waits for the first one's image.
     with turn(f"converged-{declaration.debian}"):
         if is_kept(tag):
@@ -86,34 +88,28 @@ def digest(declaration: Declaration) -> str:
 
 
 def is_kept(tag: str) -> bool:
-    """Say whether podman has the image and this checkout the state that belongs to it.
-
-    Another checkout may have made an image of the same name, with other secrets in it.
-    """
+    """Say whether podman has the image, and this checkout the state that belongs to it."""
     noted = STATE_DIR / tag / "image"
     return noted.exists() and noted.read_text() == _image_id(tag)
 
 
 def keep(site: Site, tag: str) -> None:
-    """Freeze a host as an image, with its state, and drop those it replaces.
+    """Freeze a host as an image, with its state, and drop those that no longer serve anybody.
 
     The host is held for a moment, not shut down: PostgreSQL and Redis come back as after a loss of power.
     """
     state = STATE_DIR / tag
     shutil.rmtree(state, ignore_errors=True)
-    _make_private(STATE_DIR)
-    _make_private(state)
-    target = f"{REPOSITORY}:{tag}"
-    run(as_root(["podman", "commit", "--pause", "--quiet", site.container, target]), timeout_seconds=300)
+    for folder in (STATE_DIR, state):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    label = f"LABEL {STATE_LABEL}={json.dumps(str(state))}"
+    command = ["podman", "commit", "--pause", "--quiet", "--change", label]
+    run(as_root([*command, site.container, f"{REPOSITORY}:{tag}"]), timeout_seconds=300)
     for name in KEPT:
         shutil.copytree(site.state_dir / name, state / name)
     (state / "image").write_text(_image_id(tag))
     _drop_others(tag)
-
-
-def _make_private(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
 
 
 def _image_id(tag: str) -> str:
@@ -124,10 +120,12 @@ def _image_id(tag: str) -> str:
 
 
 def _drop_others(tag: str) -> None:
-    """Remove what was frozen of the same Debian release before; one that a container uses stays."""
-    listing = run(as_root(["podman", "images", "--format={{.Repository}}:{{.Tag}}"])).stdout
-    prefix = f"{REPOSITORY}:{tag.partition('-')[0]}-"
-    for name in listing.split():
-        if name.startswith(prefix) and name != f"{REPOSITORY}:{tag}":
-            run(as_root(["podman", "rmi", name]), check=False)
-            shutil.rmtree(STATE_DIR / name.rpartition(":")[2], ignore_errors=True)
+    """Remove this checkout's older images of the same release, and those of checkouts that are gone."""
+    listed = run(as_root(["podman", "images", "--format=json", f"--filter=label={STATE_LABEL}"])).stdout
+    for found in json.loads(listed or "[]"):
+        state = Path(found["Labels"][STATE_LABEL])
+        older = state.parent == STATE_DIR and state.name != tag and state.name[:3] == tag[:3]
+        if older or not state.exists():
+            # One that a container still uses stays, and goes another time.
+            run(as_root(["podman", "rmi", *(found.get("Names") or [found["Id"]])]), check=False)
+            shutil.rmtree(state, ignore_errors=True)

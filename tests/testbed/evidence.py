@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from target_host.shell import PROJECT_DIR, TargetHostError, as_root, run
@@ -47,4 +46,4 @@ def collect(folder: Path, site: Site) -> None:
             text = f"could not be read: {error}\n"
         (target / name).write_text(text)
     for play in site.last_plays[-LAST_PLAYS:]:
-        shutil.copy(play.log_path, target)
+        (target / play.log_path.name).write_text(play.output)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +28,8 @@ from testbed.plays import Play
 INVENTORY_DIR = PROJECT_DIR / ".cache/inventories"
 APP_VARS_PATH = PROJECT_DIR / "inventory/local/group_vars/all/app.yml"
 BOOT_TIMEOUT_SECONDS = 90
+# For two checkouts tested at once on one machine: each slot has names and ports of its own.
+SLOT = int(os.environ.get("TEST_HOSTS_SLOT", "0"))
 # What each Debian release's hosts listen on. Inside, all hosts of a release have the same, since they may
 # start from the same image.
 INNER_PORTS = {12: (28080, 28443), 13: (18080, 18443)}
@@ -52,7 +57,7 @@ class Declaration:
     @property
     def name(self) -> str:
         """Its name: a letter for what it is there for, and its Debian release."""
-        return f"{KINDS[self.kind][0]}{self.debian}"
+        return f"{KINDS[self.kind][0]}{self.debian}" + (f"-{SLOT}" if SLOT else "")
 
     @property
     def path(self) -> Path:
@@ -69,7 +74,7 @@ class Declaration:
         """Its plain and its TLS port on the loopback."""
         shift = KINDS[self.kind][2]
         http, https = INNER_PORTS[self.debian]
-        return None if shift is None else (http + shift, https + shift)
+        return None if shift is None else (http + shift + SLOT, https + shift + SLOT)
 
     @property
     def group_vars(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ class Declaration:
         inner = INNER_PORTS[self.debian]
         ports = [f"{outer}:{port}" for outer, port in zip(self.published or (), inner, strict=False)]
         return {
-            "ansible_port": KINDS[self.kind][1] + self.debian,
+            "ansible_port": KINDS[self.kind][1] + self.debian + 60 * SLOT,
             "target_host_ports": ports,
             "target_host_debian": self.debian,
             **({"target_host_image": image} if image else {}),
@@ -258,6 +263,25 @@ def start(declaration: Declaration, say: Callable[[str], None], image: str | Non
     site = Site(declaration, inventory, say)
     RUNNING[site.name] = site
     return site
+
+
+@contextmanager
+def owned(declaration: Declaration) -> Iterator[None]:
+    """Keep other processes off a host for the length of a block.
+
+    Raises AssertionError when one has it: they would remove it under each other's tests.
+    """
+    path = PROJECT_DIR / f".cache/{declaration.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AssertionError(
+                f"another process has the host {declaration.name}: run one session at a time, "
+                "and several processes only with --dist loadgroup"
+            ) from None
+        yield
 
 
 def remove(declaration: Declaration) -> None:
