@@ -52,4 +52,6 @@ def _failure(host: Host, unit: str, since: float) -> Failed:
         cause = f"{unit} was not done within {host.settings.migrate_timeout_seconds:g} s and was stopped"
         systemd.stop(unit, host.settings.stop_timeout_seconds)
     evidence = {"unit": unit, "journal": systemd.journal(unit, since)}
+    # Told here and in the ledger: a unit that stays failed would only hide the next one that fails.
+    systemd.reset_failed(unit)
     return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)
