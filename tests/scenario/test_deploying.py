@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,11 @@ from testbed import durations
 
 PAGE = "src/inbox/templates/index.html"
 HEADING = "<h1>Messages</h1>"
+
+
+def changed(words: str) -> str:
+    """Return a heading no release had before: the one of an earlier session would be built already."""
+    return f"<h1>{words}</h1><!-- {secrets.token_hex(6)} -->"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,8 @@ def test_deploy_of_what_runs_leaves_release_and_processes_alone(same_again):
 def story(site, copied_app):
     """Deploy a change, go back, deploy another, restart, all under load; return what was seen."""
     seen = SimpleNamespace(pages={}, active=[status_of(site)["active"]], workers=[site.nginx_workers()])
-    first = copied_app(PAGE, HEADING, "<h1>The first change</h1>")
-    second = copied_app(PAGE, HEADING, "<h1>The second change</h1>")
+    first = copied_app(PAGE, HEADING, changed("The first change"))
+    second = copied_app(PAGE, HEADING, changed("The second change"))
 
     def step(words, act):
         with durations.measured(f"{site.name} {words}, under load"):
@@ -104,9 +110,9 @@ def test_only_the_active_release_is_left_running(site, story):
 
 def test_code_only_deploy_ships_no_dependencies(site, story, copied_app):
     """The figure that counts: no load, one host, dependencies there already."""
-    changed = copied_app(PAGE, HEADING, "<h1>Only code</h1>")
+    source = copied_app(PAGE, HEADING, changed("Only code"))
     before = status_of(site)
-    play = site.play("deploy", extra={"app_source": str(changed)}, label="deploy of code alone").ok()
+    play = site.play("deploy", extra={"app_source": str(source)}, label="deploy of code alone").ok()
     durations.record(f"{site.name} deploy of code alone", play.seconds)
     after = status_of(site)
     assert after["active"] != before["active"]
