@@ -102,8 +102,8 @@ TAMPERINGS = {
         in_service("APP-web@RELEASE.socket", "APP-web@RELEASE.service"),
     ),
     "nginx, stopped and masked": Tampering("systemctl mask --now --quiet nginx", in_service("nginx")),
-    "Redis, stopped and disabled": Tampering(
-        "systemctl disable --now --quiet redis-server",
+    "Redis, stopped, disabled and masked until the next boot": Tampering(
+        "systemctl disable --now --quiet redis-server; systemctl mask --runtime --quiet redis-server",
         in_service("redis-server"),
     ),
     "PostgreSQL, stopped": Tampering(
