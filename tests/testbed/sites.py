@@ -6,6 +6,7 @@ import fcntl
 import os
 import shlex
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from testbed.plays import Play
 INVENTORY_DIR = PROJECT_DIR / ".cache/inventories"
 APP_VARS_PATH = PROJECT_DIR / "inventory/local/group_vars/all/app.yml"
 BOOT_TIMEOUT_SECONDS = 90
+PORTS_TIMEOUT_SECONDS = 10
 # For two checkouts tested at once on one machine: each slot has names and ports of its own.
 SLOT = int(os.environ.get("TEST_HOSTS_SLOT", "0"))
 # What each Debian release's hosts listen on. Inside, all hosts of a release have the same, since they may
@@ -77,6 +79,16 @@ class Declaration:
         return None if shift is None else (http + shift + SLOT, https + shift + SLOT)
 
     @property
+    def ssh_port(self) -> int:
+        """Its sshd's port on the loopback."""
+        return KINDS[self.kind][1] + self.debian + 60 * SLOT
+
+    @property
+    def outer_ports(self) -> tuple[int, ...]:
+        """All its ports on the loopback."""
+        return (self.ssh_port, *(self.published or ()))
+
+    @property
     def group_vars(self) -> dict[str, Any]:
         """What an inventory of this project says: the sample app's own declaration, on other ports."""
         http, https = INNER_PORTS[self.debian]
@@ -93,7 +105,7 @@ class Declaration:
         inner = INNER_PORTS[self.debian]
         ports = [f"{outer}:{port}" for outer, port in zip(self.published or (), inner, strict=False)]
         return {
-            "ansible_port": KINDS[self.kind][1] + self.debian + 60 * SLOT,
+            "ansible_port": self.ssh_port,
             "target_host_ports": ports,
             "target_host_debian": self.debian,
             **({"target_host_image": image} if image else {}),
@@ -259,6 +271,8 @@ class Site:
 def start(declaration: Declaration, say: Callable[[str], None], image: str | None = None) -> Site:
     """Start a host, from `image` or from plain Debian."""
     path = declaration.write(image)
+    # Those of a host just removed are let go of a moment later; whoever else has one is named by `up`.
+    until(PORTS_TIMEOUT_SECONDS, lambda: all(map(is_free, declaration.outer_ports)))
     inventory = api.up(path, log=lambda line: None)
     site = Site(declaration, inventory, say)
     RUNNING[site.name] = site
@@ -288,6 +302,17 @@ def remove(declaration: Declaration) -> None:
     """Remove a host with its data, keys and secrets, also one that was never started."""
     RUNNING.pop(declaration.name, None)
     api.down(declaration.path, log=lambda line: None)
+
+
+def is_free(port: int) -> bool:
+    """Say whether a container could publish a loopback port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def until(seconds: float, condition: Callable[[], object], interval_seconds: float = 0.2) -> bool:
