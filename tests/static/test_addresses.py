@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,8 +15,6 @@ from bundle import Bundle, law
 
 # Homes and scratch folders of one machine. The boundary in front keeps `/srv/app/tmp/` and `/chroot/` out.
 DEVELOPER_PATH = re.compile(r"(?<![\w.}\"'$/-])(?:/root/|/home/\w|/tmp/\w)|[\"'](?:/root/|/home/\w|/tmp/\w)")
-# Mirrors that everybody has: naming one of them gives nothing away.
-PUBLIC = (".debian.org", "pypi.org", ".pythonhosted.org", ".npmjs.org", ".golang.org")
 CLIENT_VARIABLE = re.compile(r"index|proxy|registry|mirror", re.IGNORECASE)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 URL = re.compile(r"\b(?:https?|mirror\+https?|tor\+https?)://[^\s\"'<>\]]+")
@@ -36,6 +35,8 @@ def client_settings() -> Iterator[str]:
     """Yield the settings of this machine's package clients as text."""
     yield output(["apt-config", "dump"])
     yield output(["pip", "config", "list"])
+    yield output([sys.executable, "-c", "import pip._internal.models.index as index; print(index.PyPI.url)"])
+    yield output(["npm", "config", "get", "registry"])
     for pattern in ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*", "/etc/npmrc"):
         yield from (
             path.read_text(errors="replace") for path in Path("/").glob(pattern.lstrip("/")) if path.is_file()
@@ -48,9 +49,9 @@ def client_settings() -> Iterator[str]:
 
 
 def registry_hosts() -> set[str]:
-    """Return the hosts, other than public ones, that package clients of this machine talk to."""
+    """Return the hosts that package clients of this machine talk to, their defaults among them."""
     hosts = {urlsplit(url).hostname or "" for text in client_settings() for url in URL.findall(text)}
-    return {host for host in hosts if "." in host and host not in LOOPBACK and not host.endswith(PUBLIC)}
+    return {host for host in hosts if "." in host and host not in LOOPBACK}
 
 
 @law

@@ -421,10 +421,10 @@ def test_a_registry_of_this_machine_is_found(copied_tree, monkeypatch):
 def test_registries_are_read_from_the_clients_settings(monkeypatch):
     settings = [
         "global.index-url='https://user:word@pypi.example.test/simple'",
-        "URIs: http://deb.debian.org/debian",
+        "URIs: http://packages.example.test/debian",
     ]
     monkeypatch.setattr(test_addresses, "client_settings", lambda: settings)
-    assert test_addresses.registry_hosts() == {"pypi.example.test"}
+    assert test_addresses.registry_hosts() == {"pypi.example.test", "packages.example.test"}
 
 
 def test_a_playbook_that_does_not_parse_is_found(copied_tree):
