@@ -29,5 +29,5 @@ def kept_logging():
 @pytest.fixture
 def serve(monkeypatch):
     """Make a server of one of the apps in sample_apps."""
-    monkeypatch.setenv("PYTHONPATH", str(_HERE))
+    monkeypatch.setenv("PYTHONPATH", str(_HERE), prepend=os.pathsep)
     return lambda app, **env: GunicornServer(f"sample_apps:{app}", **env)

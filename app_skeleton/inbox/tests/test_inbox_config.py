@@ -44,6 +44,15 @@ def test_production_names_what_is_missing(production, monkeypatch, missing, said
         create_app()
 
 
+def test_every_mistake_is_named_at_once(monkeypatch):
+    monkeypatch.setenv("APP_ENV", "production")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg:///inbox")
+    monkeypatch.setenv("DATABASE_POOL_SIZE", "many")
+    monkeypatch.setenv("DATABASE_POOL_TIMEOUT_SECONDS", "0")
+    with pytest.raises(SettingError, match=r"(?s)'secret_key'.*DATABASE_POOL_SIZE.*POOL_TIMEOUT"):
+        create_app()
+
+
 def test_misspelt_environment_is_refused(monkeypatch):
     monkeypatch.setenv("APP_ENV", "prodution")
     with pytest.raises(SettingError, match="APP_ENV='prodution'"):

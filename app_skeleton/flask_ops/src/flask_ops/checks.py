@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .health import Check
+from .migrations import Migrations
+from .settings import credential
 
 if TYPE_CHECKING:
-    from alembic.script import ScriptDirectory
     from flask_sqlalchemy import SQLAlchemy
-    from sqlalchemy import Connection, Engine
-
-
-class PendingMigrations(Exception):
-    """The database lacks a migration this release carries."""
+    from sqlalchemy import Engine
 
 
 def sqlalchemy(db: SQLAlchemy, *, name: str = "database", timeout_seconds: float = 1.0) -> Check:
@@ -32,7 +34,7 @@ def sqlalchemy(db: SQLAlchemy, *, name: str = "database", timeout_seconds: float
     import sqlalchemy as sa
 
     engines: dict[int, Engine] = {}
-    migrations: dict[str, _Migrations] = {}
+    migrations: dict[str, Migrations] = {}
 
     def probe() -> None:
         from flask import current_app
@@ -44,10 +46,134 @@ def sqlalchemy(db: SQLAlchemy, *, name: str = "database", timeout_seconds: float
             config = current_app.extensions.get("migrate")
             if config is not None:
                 directory = config.migrate.directory
-                known = migrations.get(directory) or migrations.setdefault(directory, _Migrations(config))
+                known = migrations.get(directory) or migrations.setdefault(directory, Migrations(config))
                 known.require_applied(connection)
 
     return Check(name, probe, timeout_seconds)
+
+
+def postgresql(url: str, *, name: str = "postgresql", timeout_seconds: float = 1.0) -> Check:
+    """Check that a PostgreSQL server answers a query.
+
+    It keeps one connection a worker, and makes another when that one has gone: the server is asked about
+    once a second, and a connection each time would cost it a process.
+
+    :param url: where it is, as SQLAlchemy or libpq writes it. A password comes from the credential
+        ``database_password``.
+    :param name: the check's name.
+    :param timeout_seconds: how long it may take.
+    """
+    import psycopg
+
+    scheme, _, rest = url.partition("://")
+    address = f"{scheme.partition('+')[0]}://{rest}"
+    idle: list[psycopg.Connection] = []
+
+    def connect() -> psycopg.Connection:
+        password = credential("database_password", None)
+        secret = {"password": password} if password else {}
+        return psycopg.connect(
+            address, autocommit=True, connect_timeout=2, application_name="flask_ops-readiness", **secret
+        )
+
+    def probe() -> None:
+        # Taken out while it is used: a run that hangs keeps it, and the next one opens its own.
+        connection = idle.pop() if idle else connect()
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            connection.close()
+            connection = connect()
+            connection.execute("SELECT 1")
+        if idle:
+            connection.close()
+        else:
+            idle.append(connection)
+
+    return Check(name, probe, timeout_seconds)
+
+
+def redis(url: str, *, name: str = "redis", timeout_seconds: float = 1.0) -> Check:
+    """Check that a Redis server answers PING.
+
+    :param url: where it is, as redis-py writes it. A password comes from the credential
+        ``redis_password``.
+    :param name: the check's name.
+    :param timeout_seconds: how long it may take.
+    """
+    from redis import Redis
+
+    clients: list[Redis] = []
+
+    def probe() -> None:
+        if not clients:
+            password = credential("redis_password", None)
+            secret = {"password": password} if password else {}
+            limits = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+            clients.append(Redis.from_url(url, **limits, **secret))
+        clients[0].ping()
+
+    return Check(name, probe, timeout_seconds)
+
+
+def http(url: str, *, name: str = "http", timeout_seconds: float = 1.0) -> Check:
+    """Check that another service answers GET with a status below 400.
+
+    Think before making this a readiness check: while that service is away, this one takes no traffic at all.
+
+    :param url: what to ask for.
+    :param name: the check's name.
+    :param timeout_seconds: how long it may take.
+    """
+
+    def probe() -> None:
+        request = urllib.request.Request(url, headers={"User-Agent": "flask_ops-readiness"})  # noqa: S310 - an operator's own setting
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
+            answer.read(1)
+
+    return Check(name, probe, timeout_seconds)
+
+
+class NoRoom(Exception):
+    """A file system is full, nearly full, or cannot be written to."""
+
+
+def disk(
+    path: str | None = None,
+    *,
+    minimum_free_percent: float = 5,
+    name: str = "disk",
+    timeout_seconds: float = 1.0,
+) -> Check:
+    """Check that a file system can be written to and has room and inodes left.
+
+    :param path: a file or folder on it; by default the app's own folder, ``$HOME``.
+    :param minimum_free_percent: how much of its room, and of its inodes, must be free.
+    :param name: the check's name.
+    :param timeout_seconds: how long it may take: a network file system can hang.
+    """
+    folder = path or str(Path.home())
+
+    def probe() -> None:
+        state = _beside_the_loop(os.statvfs, folder)
+        if state.f_flag & os.ST_RDONLY:
+            raise NoRoom(f"{folder} is mounted read-only")
+        kinds = {"room": (state.f_bavail, state.f_blocks), "inodes": (state.f_favail, state.f_files)}
+        for kind, (free, total) in kinds.items():
+            if total and 100 * free / total < minimum_free_percent:
+                raise NoRoom(f"{100 * free / total:.1f} % of {kind} free at {folder}")
+
+    return Check(name, probe, timeout_seconds)
+
+
+def _beside_the_loop(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what blocks a thread in C in one of its own, where all requests share one thread."""
+    if "gevent.monkey" in sys.modules:
+        from gevent import get_hub, monkey
+
+        if monkey.is_module_patched("threading"):
+            return get_hub().threadpool.apply(call, arguments)
+    return call(*arguments)
 
 
 def _own_engine(engine: Engine) -> Engine:
@@ -58,49 +184,3 @@ def _own_engine(engine: Engine) -> Engine:
     if not isinstance(engine.pool, QueuePool) or engine.url.get_backend_name() == "sqlite":
         return engine
     return sa.create_engine(engine.url, pool=engine.pool.recreate())
-
-
-class _Migrations:
-    """The migrations in the package, read once: files of a release do not change."""
-
-    def __init__(self, config: Any) -> None:
-        import sqlalchemy as sa
-        from alembic.script import ScriptDirectory
-
-        self._scripts: ScriptDirectory = ScriptDirectory.from_config(config.migrate.get_config())
-        options = config.configure_args
-        self._table = sa.table(
-            options.get("version_table", "alembic_version"),
-            sa.column("version_num"),
-            schema=options.get("version_table_schema"),
-        )
-        self._known = {script.revision for script in self._scripts.walk_revisions()}
-        self._complete: set[tuple[str, ...]] = set()
-
-    def require_applied(self, connection: Connection) -> None:
-        """Raise :class:`PendingMigrations` unless every known migration is applied."""
-        current = self._current(connection)
-        if current in self._complete:
-            return
-        pending = self._pending(current)
-        if pending:
-            raise PendingMigrations(f"{len(pending)} not applied: {', '.join(sorted(pending))}")
-        self._complete.add(current)
-
-    def _current(self, connection: Connection) -> tuple[str, ...]:
-        # Not by Alembic's MigrationContext: it logs two lines each time it is made.
-        import sqlalchemy as sa
-
-        if not sa.inspect(connection).has_table(self._table.name, schema=self._table.schema):
-            return ()
-        return tuple(sorted(connection.scalars(sa.select(self._table.c.version_num))))
-
-    def _pending(self, current: tuple[str, ...]) -> set[str]:
-        if any(revision not in self._known for revision in current):
-            return set()
-        applied = (
-            {script.revision for script in self._scripts.iterate_revisions(current, "base")}
-            if current
-            else set()
-        )
-        return self._known - applied

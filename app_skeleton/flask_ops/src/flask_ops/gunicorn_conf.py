@@ -14,27 +14,17 @@ if "gevent" in (os.environ.get("GUNICORN_WORKER_CLASS") or "gevent").lower():
     monkey.patch_all()
 
 
-from . import drain, logs, multiproc
-from .settings import SettingError, boolean, integer, setting
+from . import boot, declared_checks, drain, logs, multiproc, operators_pages
+from .settings import Reader, SettingError, boolean, choice, integer, number, setting
 
 
-def _worker_class() -> str:
-    name = setting("GUNICORN_WORKER_CLASS", "gevent")
-    if name not in ("gevent", "gthread", "sync") and "." not in name:
+def _worker_class(name: str, default: str) -> str:
+    found = setting(name, default)
+    if found not in ("gevent", "gthread", "sync") and "." not in found:
         raise SettingError(
-            f"GUNICORN_WORKER_CLASS={name!r} is not known. "
-            "Set it to gevent, gthread, sync, or a dotted path to a class."
+            f"{name}={found!r} is not known. Set it to gevent, gthread, sync, or a dotted path to a class."
         )
-    return name
-
-
-def _log_level() -> str:
-    level = setting("GUNICORN_LOG_LEVEL", "info").lower()
-    if level not in logs.LEVELS:
-        raise SettingError(
-            f"GUNICORN_LOG_LEVEL={level!r} is not known. Set it to one of {', '.join(logs.LEVELS)}."
-        )
-    return level
+    return found
 
 
 def _bind() -> list[str]:
@@ -44,27 +34,36 @@ def _bind() -> list[str]:
     return setting("GUNICORN_BIND", "127.0.0.1:8000").split(",")
 
 
-worker_class = _worker_class()
-workers = integer("GUNICORN_WORKERS", max(2, len(os.sched_getaffinity(0))), minimum=1)
-threads = integer("GUNICORN_THREADS", 8, minimum=1) if worker_class == "gthread" else 1
-worker_connections = integer("GUNICORN_WORKER_CONNECTIONS", 1000, minimum=1)
+# Every setting is read before any mistake is raised, so that one start names them all.
+read = Reader()
+worker_class = read(_worker_class, "GUNICORN_WORKER_CLASS", "gevent")
+workers = read(integer, "GUNICORN_WORKERS", max(2, len(os.sched_getaffinity(0))), minimum=1)
+threads = read(integer, "GUNICORN_THREADS", 8, minimum=1) if worker_class == "gthread" else 1
+worker_connections = read(integer, "GUNICORN_WORKER_CONNECTIONS", 1000, minimum=1)
 # Above nginx's upstream keepalive_timeout: whoever closes an idle connection first must be the one that knows
 # whether a request is on its way.
-keepalive = integer("GUNICORN_KEEPALIVE_SECONDS", 5, minimum=1)
-graceful_timeout = integer("GUNICORN_GRACEFUL_TIMEOUT_SECONDS", 30, minimum=1)
-timeout = integer("GUNICORN_TIMEOUT_SECONDS", 60, minimum=1)
-max_requests = integer("GUNICORN_MAX_REQUESTS", 0)
-max_requests_jitter = integer("GUNICORN_MAX_REQUESTS_JITTER", max_requests // 10)
-preload_app = boolean("GUNICORN_PRELOAD", True)
-loglevel = _log_level()
-if keepalive >= graceful_timeout:
-    raise SettingError(
-        f"GUNICORN_KEEPALIVE_SECONDS={keepalive} must be below "
-        f"GUNICORN_GRACEFUL_TIMEOUT_SECONDS={graceful_timeout}: "
-        "an idle connection holds a stopping worker for the whole keep-alive time."
-    )
+keepalive = read(integer, "GUNICORN_KEEPALIVE_SECONDS", 5, minimum=1)
+graceful_timeout = read(integer, "GUNICORN_GRACEFUL_TIMEOUT_SECONDS", 30, minimum=1)
+timeout = read(integer, "GUNICORN_TIMEOUT_SECONDS", 60, minimum=1)
+max_requests = read(integer, "GUNICORN_MAX_REQUESTS", 0)
+max_requests_jitter = read(integer, "GUNICORN_MAX_REQUESTS_JITTER", max_requests // 10)
+preload_app = read(boolean, "GUNICORN_PRELOAD", True)
+loglevel = read(choice, "GUNICORN_LOG_LEVEL", "info", allowed=logs.LEVELS)
+read.require(
+    keepalive < graceful_timeout,
+    f"GUNICORN_KEEPALIVE_SECONDS={keepalive} must be below "
+    f"GUNICORN_GRACEFUL_TIMEOUT_SECONDS={graceful_timeout}: "
+    "an idle connection holds a stopping worker for the whole keep-alive time.",
+)
+# Read where they are used; a mistake in one stops the start here.
+read(setting, "APP_WSGI")
+read(number, "FLASK_OPS_SENTRY_TRACES_SAMPLE_RATE", 0, maximum=1)
+read(boolean, "FLASK_OPS_SQL_COMMENTS", True)
+read(boolean, "FLASK_OPS_OUTGOING_REQUEST_ID", True)
+for check in (operators_pages.prefix, declared_checks.read, boot.secret_environment):
+    read.check(check)
+read.finish()
 
-setting("APP_WSGI")  # named in the error when missing, rather than by the import that fails later
 wsgi_app = "flask_ops.wsgi:app"
 bind = _bind()
 proc_name = setting("FLASK_OPS_SERVICE", "app")

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import drain
+from . import drain, operators_pages
 from .health import Readiness
 from .logs import begin_request
 from .metrics import Metrics
@@ -55,11 +55,14 @@ class OpsMiddleware:
         self._readiness = readiness
         self._metrics = metrics
         self._pages: dict[str, Callable[[Environ], Answer]] = {
-            "/livez": self._livez,
-            "/readyz": self._readyz,
-            "/startupz": self._startupz,
-            "/version": self._version,
-            "/metrics": self._show_metrics,
+            operators_pages.paths()[name]: page
+            for name, page in {
+                "livez": self._livez,
+                "readyz": self._readyz,
+                "startupz": self._startupz,
+                "version": self._version,
+                "metrics": self._show_metrics,
+            }.items()
         }
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -74,9 +77,13 @@ class OpsMiddleware:
             return start_response(status, [*headers, *ours], *exc_info)
 
         page = self._pages.get(environ.get("PATH_INFO", ""))
-        if page is None:
-            return self._app(environ, start_with_id)
-        return _send(page, environ, start_with_id)
+        if page is not None:
+            return _send(page, environ, start_with_id)
+        # Over a unix socket the peer has no address, and most apps know no other place to look for their
+        # client's. nginx has written it here, over whatever the client claimed.
+        if environ.get("REMOTE_ADDR") == "" and "HTTP_X_FORWARDED_FOR" in environ:
+            environ["REMOTE_ADDR"] = environ["HTTP_X_FORWARDED_FOR"]
+        return self._app(environ, start_with_id)
 
     def _livez(self, environ: Environ) -> Answer:
         return _json("200 OK", {"status": "alive", "release": release()})

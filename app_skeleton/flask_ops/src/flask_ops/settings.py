@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 _REQUIRED = object()
 _BOOLEANS = {
@@ -53,16 +56,33 @@ def integer(name: str, default: int, *, minimum: int = 0, maximum: int | None = 
     :param maximum: the greatest value allowed; no limit if None.
     :raises SettingError: if it is not a whole number in that range.
     """
+    return _number(int, "whole number", name, default, minimum, maximum)
+
+
+def number(name: str, default: float, *, minimum: float = 0, maximum: float | None = None) -> float:
+    """Return a setting that is a number.
+
+    :param name: the environment variable.
+    :param default: what to return when it is unset.
+    :param minimum: the least value allowed.
+    :param maximum: the greatest value allowed; no limit if None.
+    :raises SettingError: if it is not a number in that range.
+    """
+    return _number(float, "number", name, default, minimum, maximum)
+
+
+def _number(kind: type, words: str, name: str, default: float, minimum: float, maximum: float | None) -> Any:
     text = setting(name, None)
     if text is None:
         return default
     wanted = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
     try:
-        value = int(text)
+        value = kind(text)
     except ValueError:
-        raise SettingError(f"{name}={text!r} is not a whole number. Set it to one {wanted}.") from None
-    if value < minimum or (maximum is not None and value > maximum):
-        raise SettingError(f"{name}={value} is out of range. Set it to a whole number {wanted}.")
+        raise SettingError(f"{name}={text!r} is not a {words}. Set it to one {wanted}.") from None
+    # Not a number is in no range: neither of two comparisons may be turned round.
+    if not (value >= minimum and (maximum is None or value <= maximum)):
+        raise SettingError(f"{name}={value} is out of range. Set it to a {words} {wanted}.")
     return value
 
 
@@ -80,6 +100,108 @@ def boolean(name: str, default: bool) -> bool:
         raise SettingError(f"{name}={text!r} is not a switch. Set it to 1 or 0.") from None
 
 
+def choice(name: str, default: str, allowed: Iterable[str]) -> str:
+    """Return a setting that is one of some words, in lower case.
+
+    :raises SettingError: if it is none of them.
+    """
+    text = (setting(name, None) or default).lower()
+    words = tuple(allowed)
+    if text not in words:
+        raise SettingError(f"{name}={text!r} is not known. Set it to one of {', '.join(words)}.")
+    return text
+
+
+def json_value(name: str, default: Any) -> Any:
+    """Return a setting that is JSON, of the same type as its default.
+
+    :param name: the environment variable.
+    :param default: what to return when it is unset: a list or a dict.
+    :raises SettingError: if it is no JSON, or JSON of another type.
+    """
+    text = setting(name, None)
+    if text is None:
+        return default
+    wanted = "a list" if isinstance(default, list) else "an object"
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingError(f"{name} is not JSON: {error}. Set it to {wanted}.") from None
+    if not isinstance(value, type(default)):
+        raise SettingError(f"{name} is JSON, but not {wanted}.")
+    return value
+
+
+class Mistakes(SettingError):
+    """Several settings are wrong; the words name each of them."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        """Join the mistakes, one a line when there are several."""
+        self.mistakes = tuple(mistakes)
+        many = f"{len(mistakes)} settings are wrong:\n- " + "\n- ".join(mistakes)
+        super().__init__(mistakes[0] if len(mistakes) == 1 else many)
+
+
+class Reader:
+    """Read many settings and say everything that is wrong with them at once.
+
+    .. code-block:: python
+
+        read = Reader()
+        size = read(integer, "POOL_SIZE", 5, minimum=1)
+        key = read(credential, "secret_key")
+        read.finish()
+    """
+
+    def __init__(self) -> None:
+        """Start without a mistake."""
+        self._mistakes: list[str] = []
+
+    def __call__(self, get: Callable[..., Any], name: str, *default: Any, **limits: Any) -> Any:
+        """Return a setting, or what it would be by default if it is wrong.
+
+        :param get: one of this module's functions, or any that raises :class:`SettingError`.
+        :param name: the setting's name.
+        :param default: for ``get``.
+        :param limits: for ``get``.
+        """
+        try:
+            return get(name, *default, **limits)
+        except SettingError as error:
+            self._note(error)
+            return default[0] if default else None
+
+    def check(self, look: Callable[[], object]) -> None:
+        """Note what a function that reads settings of its own finds wrong.
+
+        :param look: raises :class:`SettingError` for a mistake, or :class:`Mistakes` for several.
+        """
+        try:
+            look()
+        except SettingError as error:
+            self._note(error)
+
+    def _note(self, error: SettingError) -> None:
+        self._mistakes += error.mistakes if isinstance(error, Mistakes) else [str(error)]
+
+    def require(self, holds: bool, words: str) -> None:
+        """Note a mistake unless something holds, such as an order between two settings.
+
+        :param holds: what must be true.
+        :param words: what is wrong and what to set.
+        """
+        if not holds:
+            self._mistakes.append(words)
+
+    def finish(self) -> None:
+        """Raise what was noted.
+
+        :raises Mistakes: if anything was wrong.
+        """
+        if self._mistakes:
+            raise Mistakes(self._mistakes)
+
+
 def credential(name: str, default: str | object | None = _REQUIRED) -> str | None:
     """Return a secret that systemd handed to this unit.
 
@@ -91,24 +213,33 @@ def credential(name: str, default: str | object | None = _REQUIRED) -> str | Non
     :param default: what to return when there is no such secret.
     :raises SettingError: if there is none and no default, or if it cannot be read.
     """
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder:
+    path = credential_path(name)
+    if path:
         try:
             # Editors end files with a newline; a secret that truly ends in one is not supported.
-            return (Path(folder) / f"app_{name}").read_text(encoding="utf-8").rstrip("\r\n")
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError(f"Credential {name!r} cannot be read: {type(error).__name__}.") from error
     if default is _REQUIRED:
         place = (
-            f"no file app_{name} in $CREDENTIALS_DIRECTORY" if folder else "$CREDENTIALS_DIRECTORY is not set"
+            f"no file app_{name} in $CREDENTIALS_DIRECTORY" if path else "$CREDENTIALS_DIRECTORY is not set"
         )
         raise SettingError(
             f"Credential {name!r} is missing: {place}. "
             f"Put it in the app's credentials folder as a file named {name!r} and restart the unit."
         )
     return default
+
+
+def credential_path(name: str) -> Path | None:
+    """Return where systemd puts a secret, whether it is there or not; None outside a unit with secrets.
+
+    :param name: the name of the secret.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) / f"app_{name}" if folder else None
 
 
 def release() -> str:

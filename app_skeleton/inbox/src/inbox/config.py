@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask_ops.settings import SettingError, credential, integer, setting
+from flask_ops.settings import Reader, SettingError, choice, credential, integer, setting
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -20,9 +20,12 @@ def load(instance_path: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
     :param instance_path: where the development database goes.
     :param overrides: wins over everything; a database URL or key given here is not asked of the environment.
-    :raises SettingError: if production lacks a setting, or one is not understood.
+    :raises Mistakes: if production lacks settings, or any is not understood; every one of them is named.
     """
-    production = _environment() == "production"
+    read = Reader()
+    # A misspelt "prodution" would quietly serve with a throw-away key: it is refused.
+    environment = read(choice, "APP_ENV", "development", allowed=("production", "development"))
+    production = environment == "production"
     values: dict[str, Any] = {
         "MAX_CONTENT_LENGTH": MAX_CONTENT_LENGTH,
         "SESSION_COOKIE_HTTPONLY": True,
@@ -34,27 +37,27 @@ def load(instance_path: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "SECRET_KEY" not in values:
         # A key made at start logs everybody out at each restart: fine for one developer, never for a service.
-        values["SECRET_KEY"] = credential("secret_key") if production else secrets.token_hex()
-    url = _database_url(production, instance_path, values.get("SQLALCHEMY_DATABASE_URI"))
-    values["SQLALCHEMY_DATABASE_URI"] = url
-    values.setdefault("SQLALCHEMY_ENGINE_OPTIONS", _engine_options(url))
+        values["SECRET_KEY"] = read(credential, "secret_key") if production else secrets.token_hex()
+    text = values.get("SQLALCHEMY_DATABASE_URI") or read(
+        setting, "DATABASE_URL", *([] if production else [None])
+    )
+    url = read(_database_url, text, None)
+    options = _engine_options(read, url)
+    read.finish()
+    values["SQLALCHEMY_DATABASE_URI"] = url or _development_database(instance_path)
+    values.setdefault("SQLALCHEMY_ENGINE_OPTIONS", options)
     return values
 
 
-def _environment() -> str:
-    name = setting("APP_ENV", "development")
-    # A misspelt "prodution" would quietly serve with a throw-away key.
-    if name not in ("production", "development"):
-        raise SettingError(f"APP_ENV={name!r} is not known. Set it to production or development.")
-    return name
+def _development_database(instance_path: str) -> URL:
+    folder = Path(instance_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return URL.create("sqlite", database=str(folder / "inbox.sqlite"))
 
 
-def _database_url(production: bool, instance_path: str, override: str | URL | None) -> URL:
-    text = override or (setting("DATABASE_URL") if production else setting("DATABASE_URL", None))
+def _database_url(text: str | URL | None, default: None) -> URL | None:
     if text is None:
-        folder = Path(instance_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        return URL.create("sqlite", database=str(folder / "inbox.sqlite"))
+        return default
     try:
         url = make_url(text)
     except ArgumentError:
@@ -66,16 +69,16 @@ def _database_url(production: bool, instance_path: str, override: str | URL | No
     return url.set(password=password) if password and url.password is None else url
 
 
-def _engine_options(url: URL) -> dict[str, Any]:
-    if url.get_backend_name() != "postgresql":
+def _engine_options(read: Reader, url: URL | None) -> dict[str, Any]:
+    if url is None or url.get_backend_name() != "postgresql":
         return {}
-    statement_timeout = integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 20)
+    statement_timeout = read(integer, "DATABASE_STATEMENT_TIMEOUT_SECONDS", 20)
     return {
-        "pool_size": integer("DATABASE_POOL_SIZE", 5, minimum=1),
+        "pool_size": read(integer, "DATABASE_POOL_SIZE", 5, minimum=1),
         # Connections are counted over all workers and two releases at once: none beyond the pool.
         "max_overflow": 0,
         # A request that finds the pool empty is told so (503) well before nginx gives up on it.
-        "pool_timeout": integer("DATABASE_POOL_TIMEOUT_SECONDS", 5, minimum=1),
+        "pool_timeout": read(integer, "DATABASE_POOL_TIMEOUT_SECONDS", 5, minimum=1),
         "pool_pre_ping": True,
         "connect_args": {
             "application_name": setting("FLASK_OPS_SERVICE", "inbox"),

@@ -1,0 +1,122 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask_ops import boot
+from flask_ops.settings import Mistakes
+
+
+@pytest.fixture
+def credentials(monkeypatch, tmp_path):
+    """A folder of secrets as systemd makes it; write one by name."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    def write(name, value):
+        (tmp_path / f"app_{name}").write_text(value)
+        return str(tmp_path / f"app_{name}")
+
+    return write
+
+
+def test_app_finds_its_secrets_where_it_has_always_looked(monkeypatch, credentials):
+    key, settings = os.urandom(8).hex(), credentials("settings", "DEBUG = False\n")
+    credentials("secret_key", key + "\n")
+    monkeypatch.setenv(boot.VALUES, '{"SHOP_KEY": "secret_key"}')
+    monkeypatch.setenv(boot.FILES, '{"SHOP_SETTINGS": "settings"}')
+    assert boot.secret_environment() == {"SHOP_KEY": key, "SHOP_SETTINGS": settings}
+
+
+def test_every_mistake_is_named_at_once(monkeypatch, credentials):
+    credentials("known", "x")
+    monkeypatch.setenv(boot.VALUES, '{"A": "absent", "B-1": "known", "C": "known"}')
+    monkeypatch.setenv(boot.FILES, '{"C": "known", "D": "gone"}')
+    with pytest.raises(Mistakes) as caught:
+        boot.secret_environment()
+    assert len(caught.value.mistakes) == 4
+    for word in ("'absent'", "'B-1'", "C stands in both", "'gone'"):
+        assert word in str(caught.value)
+
+
+def test_malformed_map_is_named(monkeypatch):
+    monkeypatch.setenv(boot.VALUES, "[]")
+    monkeypatch.setenv(boot.FILES, "{")
+    with pytest.raises(
+        Mistakes, match=f"(?s){boot.VALUES} is JSON, but not an object.*{boot.FILES} is not JSON"
+    ):
+        boot.secret_environment()
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+started_with_it = os.environ["KEY"] in Path("/proc/self/environ").read_text()
+with open(sys.argv[-1], "a") as out:
+    print(os.environ["KEY"], started_with_it, file=out)
+sys.exit(int(os.environ.get("STATUS", 0)))
+"""
+
+
+def run(command, folder, **env):
+    env = {**os.environ, "PYTHONPATH": str(folder), **env}
+    return subprocess.run(
+        [sys.executable, "-m", "flask_ops.run", command], env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def secret(monkeypatch, credentials):
+    value = os.urandom(8).hex()
+    credentials("key", value)
+    monkeypatch.setenv(boot.VALUES, json.dumps({"KEY": "key"}))
+    return value
+
+
+def test_command_gets_secrets_its_process_was_not_started_with(tmp_path, secret):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    out = tmp_path / "out"
+    done = run(f"python {tmp_path}/script.py {out} && python -m script {out}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == f"{secret} False\n" * 2
+
+
+def test_failing_command_stops_the_ones_after_it_and_keeps_its_status(tmp_path, secret):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    out = tmp_path / "out"
+    done = run(f"python -m script {out} && python -m script {out}", tmp_path, STATUS="7")
+    assert done.returncode == 7
+    assert out.read_text().count("\n") == 1
+
+
+def test_console_script_runs_in_this_process(tmp_path, secret):
+    (tmp_path / "shop.py").write_text(
+        "import os, click, flask\napp = flask.Flask('shop')\n"
+        "@app.cli.command()\ndef tell(): click.echo(os.getpid())\n"
+    )
+    command = [sys.executable, "-m", "flask_ops.run", "flask --app shop tell"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert int(process.communicate()[0]) == process.pid
+    assert process.returncode == 0
+
+
+def test_shell_is_used_only_where_it_lays_no_secret_open(tmp_path, monkeypatch, secret):
+    refused = run("cat /dev/null | python -m script", tmp_path)
+    assert refused.returncode == 1
+    assert "show the secrets" in refused.stderr
+    assert secret not in refused.stderr
+    monkeypatch.delenv(boot.VALUES)
+    assert run('test -n "$HOME" || exit 3; exit 4', tmp_path).returncode == 4
+    assert run("true", Path("/")).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("", "The command is empty"), ("true && ", "The command is empty"), ("say 'hi", "No closing quotation")],
+)
+def test_what_is_no_command_is_refused(tmp_path, command, said):
+    done = run(command, tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
