@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class Declared:
     """What the roles say: their names, the variables they declare, and those they removed."""
 
     roles: list[str]
-    names: set[str]
+    # Each name with what its spec says of it.
+    names: dict[str, dict]
     removed: dict[str, str]
 
 
@@ -56,11 +58,13 @@ class ActionModule(ActionBase):
         arguments = self._arguments()
         roles_path = Path(arguments["roles_path"] or Path(task_vars["playbook_dir"], "..", "roles")).resolve()
         declared = self._read_roles(roles_path)
-        declared.names.update(arguments["allow"])
+        declared.names.update(dict.fromkeys(arguments["allow"]))
         names = [name for name in task_vars if is_the_users(name, task_vars[name], roles_path)]
-        findings = [found for name in sorted(names) if (found := judge(name, declared))]
-        for finding in findings:
-            finding["where"] = where(finding["name"], task_vars)
+        findings = [
+            {**found, "where": where(name, task_vars)}
+            for name in sorted(names)
+            for found in [*judge(name, declared), *judge_items(name, task_vars[name], declared)]
+        ]
         if findings:
             return {**result, **failure(task_vars["inventory_hostname"], findings), "checked": len(names)}
         return {**result, "changed": False, "checked": len(names)}
@@ -72,7 +76,7 @@ class ActionModule(ActionBase):
         return checked.validated_parameters
 
     def _read_roles(self, roles_path):
-        declared = Declared([], set(), {})
+        declared = Declared([], {}, {})
         for spec in sorted(roles_path.glob("*/meta/argument_specs.y*ml")):
             declared.roles.append(spec.parents[1].name)
             for entry_point in (self._load(spec).get("argument_specs") or {}).values():
@@ -98,18 +102,49 @@ def is_the_users(name, value, roles_path):
 
 
 def judge(name, declared):
-    """Return what is wrong with a variable's name, or None."""
+    """Return what is wrong with a variable's name, as a list of one finding or none."""
     if name in declared.removed:
-        return {"name": name, "problem": "removed", "remedy": f"use now: {declared.removed[name]}"}
+        return [{"name": name, "problem": "removed variable", "remedy": f"use now: {declared.removed[name]}"}]
     if name in declared.names:
-        return None
+        return []
     role = next((role for role in declared.roles if name.startswith(f"{role}_")), None)
     # difflib compares with itself what differs in length by far; sorting makes equal ones come out the same.
     near = difflib.get_close_matches(name, sorted(declared.names), 1, NEAR_WITHIN_ROLE if role else NEAR)
     if not role and not near:
-        return None
+        return []
     remedy = f"did you mean `{near[0]}`?" if near else f"no variable of role {role} resembles it"
-    return {"name": name, "problem": "unknown", "remedy": remedy}
+    return [{"name": name, "problem": "unknown variable", "remedy": remedy}]
+
+
+def judge_items(name, value, declared):
+    """Return what is wrong with the keys of a list of mappings, and with words that must be one of a few.
+
+    The argument spec refuses them as well, but only names all that would have been right.
+    """
+    options = (declared.names.get(name) or {}).get("options")
+    items = value if options and isinstance(value, list) else []
+    found = []
+    for number, item in enumerate(items, 1):
+        for key, word in item.items() if isinstance(item, Mapping) else ():
+            place = f"{name}, item {number}, {key}"
+            choices = (options.get(key) or {}).get("choices")
+            if key not in options:
+                found.append({"name": place, "problem": "unknown key", "remedy": meant(str(key), options)})
+            elif choices and word not in choices and "{{" not in str(word):
+                found.append(
+                    {
+                        "name": place,
+                        "problem": f"unknown value {word!r} of",
+                        "remedy": meant(str(word), choices),
+                    }
+                )
+    return found
+
+
+def meant(word, known):
+    """Return the remedy for a word that is none of the known ones."""
+    near = difflib.get_close_matches(word, sorted(known), 1, NEAR_WITHIN_ROLE)
+    return f"did you mean `{near[0]}`?" if near else f"it is one of {', '.join(sorted(known))}"
 
 
 def origin_of(name, value):
@@ -137,9 +172,7 @@ def failure(host, findings):
     lines = []
     for finding in findings:
         place = f" in {finding['where']}" if finding["where"] else ""
-        lines.append(
-            f"host {host}: {finding['problem']} variable `{finding['name']}`{place}, {finding['remedy']}"
-        )
+        lines.append(f"host {host}: {finding['problem']} `{finding['name']}`{place}, {finding['remedy']}")
     lines.append(
         "Correct or remove them. A variable of your own is welcome under a name that begins with no role's,"
         " or listed in `allow` of this task. Nothing was changed."

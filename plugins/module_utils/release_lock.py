@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ansible.module_utils.release_archive import normalise_wheel, sha256_file
 from ansible.module_utils.release_source import Refused
+from ansible.module_utils.release_tools import without_userinfo
 
 try:
     from packaging.markers import InvalidMarker, Marker
@@ -27,6 +28,10 @@ HASH = re.compile(r"--hash[= ](\w+:[0-9a-f]+)")
 NO_WHEEL = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 LEAST_GLIBC = {"x86_64": 5}  # other machines came with glibc 2.17
+UNREACHABLE = re.compile(
+    r"Failed to establish a new connection|Connection refused|NameResolutionError|[Tt]imed? ?out|"
+    r"Network is unreachable|Failed to resolve"
+)
 RELOCK = "make one with `uv pip compile --generate-hashes`"
 
 
@@ -154,6 +159,11 @@ class Wheel:
 
     path: Path
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """The package's name, as locks write it."""
+        return parse_wheel_filename(self.path.name)[0]
 
     @property
     def requirement(self) -> str:
@@ -299,6 +309,7 @@ class WheelCache:
             lacking = [entry for entry in wanted if match and entry.name == canonicalize_name(match[1])]
             if not lacking:
                 raise Refused(f"pip could not download the locked wheels:\n{pip_says(done)}")
+            refuse_unreachable(done)
             without += lacking
             wanted.remove(lacking[0])
         return without
@@ -313,8 +324,9 @@ class WheelCache:
                 reason = "its sdist builds for one machine only" if built else f"pip says:\n{pip_says(done)}"
                 raise Refused(
                     f"{entry.requirement} has no wheel for Python {self.target.minor} on"
-                    f" {self.target.platform}, and none can be built here. Lock a version that has one,"
-                    f" or put a wheel where PIP_FIND_LINKS finds it and its hash into the lock; {reason}"
+                    f" {self.target.platform}, and none can be built here. Lock a version that has one"
+                    " (where no app_lock is given, name it in app_extra_packages), or put a wheel where"
+                    f" PIP_FIND_LINKS finds it and its hash into the lock; {reason}"
                 )
             normalise_wheel(built[0], folder / built[0].name)
 
@@ -329,37 +341,69 @@ class WheelCache:
         return done
 
 
+def refuse_unreachable(done: subprocess.CompletedProcess) -> None:
+    """Refuse to go on without the index; to pip it is as if no package were there."""
+    if UNREACHABLE.search(done.stderr):
+        raise Refused(
+            "the package index cannot be reached: try again when it can, or see `pip config list`"
+            f"\n{without_userinfo(done.stderr.strip().splitlines()[0])}"
+        )
+
+
 def pip_says(done: subprocess.CompletedProcess) -> str:
     """Return the lines of pip's output that explain a failure."""
     lines = [line for line in done.stderr.splitlines() if line.strip() and "WARNING" not in line]
-    return "\n".join(lines[-15:])
+    return without_userinfo("\n".join(lines[-15:]))
 
 
-def unmet(metadata: dict[str, dict], entries: list[Entry], target: Target) -> list[str]:
-    """Return what the release's own wheels require and the lock does not give.
+def unmet(metadata: dict[str, dict], entries: list[Entry], target: Target, overrides=()) -> list[str]:
+    """Return what packages require and the lock does not give.
 
-    `metadata` maps a package to its version and `Requires-Dist` lines.
+    `metadata` maps a package to its version and `Requires-Dist` lines; an overriding requirement stands in
+    for all others of its name, as in uv. Extras are followed as far as there is metadata.
     """
     locked = {entry.name: entry.version for entry in entries}
-    locked.update({name: said["version"] for name, said in metadata.items()})
-    extras: dict[str, set[str]] = {name: {""} for name in metadata}
-    asked = [Requirement(line) for said in metadata.values() for line in said["requires"]]
-    for requirement in asked:
-        extras.get(canonicalize_name(requirement.name), set()).update(requirement.extras)
-    problems = []
-    for name, said in metadata.items():
-        for requirement in map(Requirement, said["requires"]):
-            if applies(requirement, extras[name], target):
-                problems += judge(name, requirement, locked)
-    return sorted(set(problems))
+    locked.update({name: said["version"] for name, said in metadata.items() if said["version"]})
+    replaced = by_name(overrides)
+    waiting = [(name, "") for name in metadata]
+    seen, problems = set(), set()
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen or name not in metadata:
+            continue
+        seen.add((name, extra))
+        for asked in requirements(metadata[name], extra, target):
+            for requirement in replaced.get(canonicalize_name(asked.name), [asked]):
+                if applies(requirement, extra, target):
+                    problems.update(judge(name, requirement, locked))
+            waiting += [(canonicalize_name(asked.name), wanted) for wanted in asked.extras]
+    return sorted(problems)
 
 
-def applies(requirement, extras: set[str], target: Target) -> bool:
-    """Tell whether a requirement counts on the target with any of the extras asked for."""
-    if requirement.marker is None:
-        return True
-    environment = target.environment()
-    return any(requirement.marker.evaluate({**environment, "extra": extra}) for extra in extras)
+def by_name(texts) -> dict[str, list]:
+    """Return requirements by the name of their package."""
+    found: dict[str, list] = {}
+    for requirement in map(Requirement, texts):
+        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def requirements(said: dict, extra: str, target: Target) -> list:
+    """Return the requirements of a package that count on the target with an extra, or with none."""
+    found = []
+    for line in said["requires"]:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:  # of old packages; uv, which resolved them, has passed it over as well
+            continue
+        if applies(requirement, extra, target):
+            found.append(requirement)
+    return found
+
+
+def applies(requirement, extra: str, target: Target) -> bool:
+    """Tell whether a requirement counts on the target with an extra."""
+    return requirement.marker is None or requirement.marker.evaluate({**target.environment(), "extra": extra})
 
 
 def judge(name: str, requirement, locked: dict[str, str]) -> list[str]:

@@ -41,11 +41,20 @@ class Identity:
 
 @dataclass(frozen=True)
 class Tree:
-    """A project's files: names below the root, sorted, as they go into a release."""
+    """A project's files: names below the root, sorted, as they go into a release.
+
+    A project that comes as a finished wheel has none.
+    """
 
     root: Path
     names: tuple[str, ...]
     identity: Identity
+    said: str = ""
+
+    @property
+    def where(self) -> str:
+        """What messages call the project: what the user wrote, or its folder."""
+        return self.said or str(self.root)
 
     @property
     def is_package(self) -> bool:
@@ -63,13 +72,12 @@ class Tree:
 
         Raises Refused when it does not parse.
         """
-        path = self.root / "pyproject.toml"
-        if not path.is_file():
+        if "pyproject.toml" not in self.names:
             return {}
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+            return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise Refused(f"{path} does not parse: {error}") from error
+            raise Refused(f"pyproject.toml of {self.where} does not parse: {error}") from error
 
     def digest(self) -> str:
         """Return a digest of names, contents and executable bits."""
@@ -106,8 +114,26 @@ def read_tree(root: Path) -> Tree:
     names = tuple(sorted(name for name in names if not is_skipped(name)))
     if not names:
         raise Refused(f"{root} holds no file that belongs in a release")
-    refuse_links_outside(root, names)
+    refuse_links_outside(root, names, str(root))
     return Tree(root, names, Identity() if listed is None else git_identity(root))
+
+
+def checked_out_tree(root: Path, identity: Identity, said: str) -> Tree:
+    """Return the files of a folder that git wrote: all of them are tracked, whatever their names.
+
+    Raises Refused as `read_tree` does; `said` is what the user wrote, for messages.
+    """
+
+    def keeps(root: Path, folder: Path) -> bool:
+        # Before it is walked: it may lead to anywhere on this controller.
+        refuse_links_outside(root, (folder.relative_to(root).as_posix(),), said)
+        return not loops(root, folder)
+
+    names = tuple(sorted(name for name in walk_names(root, keeps) if not is_skipped(name)))
+    if not names:
+        raise Refused(f"{said} holds no file that belongs in a release")
+    refuse_links_outside(root, names, said)
+    return Tree(root, names, identity, said)
 
 
 def is_skipped(name: str) -> bool:
@@ -115,8 +141,12 @@ def is_skipped(name: str) -> bool:
     return name.endswith(".pyc") or not SKIPPED.isdisjoint(PurePosixPath(name).parts)
 
 
-def walk_names(root: Path) -> list[str]:
-    """Return every file below a folder that no version control speaks for."""
+def walk_names(root: Path, keeps=None) -> list[str]:
+    """Return every file below a folder, in the folders that `keeps` is true for.
+
+    By default those that a project keeps where no version control speaks for it.
+    """
+    keeps = keeps or keeps_untracked
     found = []
     for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -125,23 +155,26 @@ def walk_names(root: Path) -> list[str]:
     return found
 
 
-def keeps(root: Path, folder: Path) -> bool:
+def loops(root: Path, folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in."""
+    return folder.is_symlink() and folder.resolve() in [*folder.parents, root.resolve()]
+
+
+def keeps_untracked(root: Path, folder: Path) -> bool:
     """Tell whether a folder outside of git is part of the source. A virtual environment is not."""
-    if folder.name in SKIPPED or folder.name.endswith(".egg-info"):
-        return False
-    if folder.is_symlink() and folder.resolve() in [*folder.parents, root.resolve()]:
+    if folder.name in SKIPPED or folder.name.endswith(".egg-info") or loops(root, folder):
         return False
     at_top = folder.parent == root and folder.name in SKIPPED_AT_TOP
     return not at_top and not (folder / "pyvenv.cfg").exists()
 
 
-def refuse_links_outside(root: Path, names: tuple[str, ...]) -> None:
+def refuse_links_outside(root: Path, names: tuple[str, ...], said: str) -> None:
     """Refuse a link that leads out of the source: what it points to is not under its control."""
     real = root.resolve()
     outside = [name for name in names if not (root / name).resolve().is_relative_to(real)]
     if outside:
         raise Refused(
-            f"links in {root} lead out of it: {', '.join(outside[:5])}; put the files in their place"
+            f"links in {said} lead out of it: {', '.join(outside[:5])}; put the files in their place"
         )
 
 

@@ -16,6 +16,8 @@ description:
   - It is refused as well when it only resembles a declared one, as C(ngnix_https_port) does.
   - A variable that a role has removed is refused with the words of C(meta/removed_variables.yml), a mapping
     from the old name to what to use now.
+  - In a declared list of mappings a key is refused that the spec's C(options) lack, and a word that is none
+    of an option's C(choices), each with the nearest right one.
   - Every other variable is the user's own. Names that begin with C(__) or C(ansible_) are never looked at.
 options:
   roles_path:

@@ -5,45 +5,51 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_archive import (
-    EPOCH,
     Member,
     canonical_json,
     environment_file,
-    normalise_wheel,
-    sha256_file,
     wheel_contents,
     wheel_files,
     wheel_metadata,
     wheel_read,
     write_tar,
 )
+from ansible.module_utils.release_git import git_tree
 from ansible.module_utils.release_lock import (
     Entry,
     Lock,
     Target,
     Wheel,
     WheelCache,
+    by_name,
     for_target,
-    parse_lock,
     require_packaging,
     unmet,
 )
+from ansible.module_utils.release_origin import (
+    FORMS,
+    GitOrigin,
+    PackageOrigin,
+    parse_origin,
+    parse_requirement,
+)
+from ansible.module_utils.release_resolve import Wanted, given_lock, made_lock
 from ansible.module_utils.release_source import (
+    Identity,
     Refused,
     Tree,
     check_entry,
@@ -51,6 +57,8 @@ from ansible.module_utils.release_source import (
     read_tree,
     split_wsgi,
 )
+from ansible.module_utils.release_tools import locked, without_userinfo, write_text
+from ansible.module_utils.release_wheel import own_wheel
 
 DOCUMENTATION = r"""
 ---
@@ -68,7 +76,8 @@ description:
 options:
   state:
     description:
-      - V(build) builds. V(check) refuses at once whatever can be refused without building.
+      - V(build) builds. V(check) refuses whatever can be refused without building. Where there is no O(lock)
+        it resolves one, of a repository it fetches the ref, of a package it downloads the wheels.
     type: str
     choices: [build, check]
     default: build
@@ -78,11 +87,21 @@ options:
     required: true
   source:
     description:
-      - Folder of the project. With a build system in its C(pyproject.toml), or a C(setup.py), it becomes a
-        wheel, otherwise a plain tree below C(src/).
+      - Where the app comes from. Its form alone says which of three it is, so that a misspelt folder never
+        becomes somebody's package.
+      - "V(git+https://host/shop.git@v1.4) is a git repository and, behind the C(@), a tag, a branch or a
+        commit; without it the branch that the repository calls its HEAD. V(#subdirectory=backend) names a
+        folder in it. V(git+ssh://git@host/shop.git) and V(git+file:///srv/git/shop.git) work alike. Each
+        build fetches, but for a full commit hash that was built before. Submodules are taken too. A user or
+        password in the URL is refused: git has ssh keys and credential helpers."
+      - "V(pypi:shop==1.4) is a requirement that the package index fulfils, extras and all. Its wheel is
+        shipped as it is, among the dependencies. With C(==) it is resolved once, an open one such as
+        V(pypi:shop>=1) anew at each build. The index is what uv and pip are set to on the controller."
+      - Everything else is a folder. With a build system in its C(pyproject.toml), or a C(setup.py), it
+        becomes a wheel, otherwise a plain tree below C(src/).
       - In a git checkout the files are those that git tracks or would track, otherwise all but virtual
         environments, caches and build folders. A file named C(.env) is never taken.
-    type: path
+    type: str
     required: true
   wsgi:
     description: The WSGI app, V(module:name), or V(module:name(\)) for a factory.
@@ -95,6 +114,20 @@ options:
       - Lines for the project itself, for O(local_packages) and for local paths are passed over.
     type: path
     default: ""
+  extra_packages:
+    description:
+      - Requirements that the app does not name itself, such as V(psycopg[binary]) for its database. They are
+        resolved together with the app's; a O(lock) must hold them already.
+    type: list
+    elements: str
+    default: []
+  package_overrides:
+    description:
+      - Requirements that stand in for all others of the same package, such as V(greenlet>=3) where a package
+        asks for an older one for no good reason. What they break is the user's own affair.
+    type: list
+    elements: str
+    default: []
   local_packages:
     description: Folders of further projects whose wheels belong to the release.
     type: list
@@ -134,6 +167,16 @@ options:
     description: Who builds.
     type: str
     default: ""
+  host:
+    description: Name of the target, for messages.
+    type: str
+    default: ""
+  since:
+    description:
+      - When the run began, in seconds since the epoch. What was fetched or resolved since then is not asked
+        for again, so that all hosts of one run get the same. V(0) asks each time.
+    type: float
+    default: 0.0
   controller_python:
     description: Interpreter whose pip downloads wheels, and which builds. Empty means the one that runs this.
     type: path
@@ -145,7 +188,7 @@ options:
 requirements:
   - packaging, and pip for the controller's Python
   - uv
-  - git, for a source that is a checkout
+  - git, for a source that is a checkout or a repository
 attributes:
   check_mode:
     support: full
@@ -173,6 +216,18 @@ EXAMPLES = r"""
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
   register: __release_build
+
+- name: Build a package of the index, for another release of Debian
+  release_build:
+    app_name: httpbin
+    source: pypi:httpbin==0.10.4
+    wsgi: httpbin:app
+    local_packages: ["{{ playbook_dir }}/../app_skeleton/flask_ops"]
+    package_overrides: ["greenlet>=3"]
+    python_version: "3.11"
+    glibc: "2.36"
+    cache_dir: "{{ playbook_dir }}/../.cache/build"
+  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -202,11 +257,11 @@ changed:
   type: bool
   returned: always
 revision:
-  description: The source's commit, empty outside of git.
+  description: The source's commit; name and version of a package; empty for a folder outside of git.
   type: str
   returned: always
 ref:
-  description: The source's branch, or its tag.
+  description: The source's branch, or its tag; name and version of a package.
   type: str
   returned: always
 dirty:
@@ -214,7 +269,7 @@ dirty:
   type: bool
   returned: always
 kind:
-  description: How the source is shipped, C(package) or C(tree).
+  description: How the source is shipped, C(package), C(tree), or C(wheel) where it comes as one.
   type: str
   returned: always
 duration_seconds:
@@ -224,39 +279,38 @@ duration_seconds:
 """
 
 APP_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,28}[a-z0-9])?")
-# Platforms that uv can resolve for; a newer glibc takes what is made for an older one.
-UV_GLIBC = (17, 28, *range(31, 41))
-# What a lock depends on; everything else in a source leaves it as it is.
-REQUIREMENT_FILES = re.compile(
-    r"pyproject\.toml|setup\.(py|cfg)|uv\.toml|.*(requirements|constraints).*|.*\.in"
-)
 
 
 @dataclass
 class Clock:
-    """How long each phase took, in seconds."""
+    """How long each phase took, in seconds; a phase within another counts as its own alone."""
 
     phases: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def phase(self, name: str):
         """Time a block."""
-        began = time.monotonic()
+        began, others = time.monotonic(), sum(self.phases.values())
         try:
             yield
         finally:
-            self.phases[name] = round(time.monotonic() - began, 3)
+            within = sum(self.phases.values()) - others
+            self.phases[name] = round(time.monotonic() - began - within, 3)
 
 
 @dataclass
 class Build:
-    """One run: its parameters, read once, and what all steps share."""
+    """One run: its parameters, read once, and what all steps share.
+
+    `tree` has no files where the app comes from the index as a finished wheel, which `wanted` then names.
+    """
 
     params: dict
     clock: Clock
     target: Target
     tree: Tree
     local: list[Tree]
+    wanted: Wanted
 
     @property
     def cache(self) -> Path:
@@ -287,9 +341,48 @@ class Build:
         """The projects that become wheels."""
         return [tree for tree in [self.tree, *self.local] if tree.is_package]
 
+    @property
+    def kind(self) -> str:
+        """How the app is shipped."""
+        if self.wanted.package:
+            return "wheel"
+        return "package" if self.tree.is_package else "tree"
 
-def start(params: dict) -> Build:
-    """Read and check everything that costs nothing."""
+    @cached_property
+    def lock(self) -> Lock:
+        """The lock: the user's own, or one that is made."""
+        with self.clock.phase("lock"), self.explained():
+            if self.params["lock"]:
+                return given_lock(Path(self.params["lock"]), self.wanted, self.target)
+            tools = (self.uv, self.python, self.params["since"])
+            return made_lock(self.cache / "locks", self.wanted, self.target, *tools)
+
+    @cached_property
+    def deps(self) -> list[Wheel]:
+        """The wheels of everything that is locked."""
+        lock = self.lock
+        with self.clock.phase("dependencies"), self.explained():
+            return WheelCache(self.cache, self.target, self.python).get(lock)
+
+    @property
+    def app_wheels(self) -> list[Wheel]:
+        """The app's wheel among the locked ones, none where the app is built here."""
+        package = self.wanted.package
+        return [wheel for wheel in self.deps if package and wheel.name == package.package]
+
+    @contextlib.contextmanager
+    def explained(self):
+        """Say of a refusal what it is about: the source, and the host whose Python and libc count."""
+        try:
+            yield
+        except Refused as refused:
+            host = f" for {self.params['host']}" if self.params["host"] else ""
+            about = f"(Python {self.target.python}, glibc {self.target.glibc})"
+            raise Refused(f"{said_source(self.params)}{host} {about}: {refused}") from None
+
+
+def start(params: dict, held: contextlib.ExitStack) -> Build:
+    """Read and check everything that costs little; `held` keeps the cache, and what is checked out in it."""
     require_packaging()
     if not APP_NAME.fullmatch(params["app_name"]):
         raise Refused(f"app_name is `{params['app_name']}`: wanted are a to z, 0 to 9, - and _, 30 at most")
@@ -297,27 +390,70 @@ def start(params: dict) -> Build:
         raise Refused("migrate_command must be one line")
     split_wsgi(params["wsgi"])
     target = Target(params["python_version"], params["machine"], params["glibc"])
+    origin = parse_origin(params["source"])
+    extras, overrides = (
+        tuple(sorted(str(parse_requirement(text, f"app_{name}")) for text in params[name]))
+        for name in ("extra_packages", "package_overrides")
+    )
     clock = Clock()
+    if params["state"] == "build" or not params["lock"] or not isinstance(origin, Path):
+        with clock.phase("wait"):
+            held.enter_context(locked(Path(params["cache_dir"])))
     with clock.phase("source"):
-        tree = read_tree(Path(params["source"]))
+        tree = app_tree(params, origin, held)
         local = [read_tree(Path(path)) for path in params["local_packages"]]
     for package in local:
         if not package.is_package:
             raise Refused(f"local_packages: {package.root} has neither a build system nor a setup.py")
-    return Build(params, clock, target, tree, local)
+    package = origin if isinstance(origin, PackageOrigin) else None
+    return Build(params, clock, target, tree, local, Wanted((tree, *local), package, extras, overrides))
+
+
+def app_tree(params: dict, origin: Path | GitOrigin | PackageOrigin, held: contextlib.ExitStack) -> Tree:
+    """Return the app's files, checked out where they are in a repository."""
+    said = said_source(params)
+    if isinstance(origin, PackageOrigin):
+        return Tree(Path(os.devnull), (), Identity(), said)
+    if isinstance(origin, GitOrigin):
+        cache = Path(params["cache_dir"]) / "git"
+        cache.mkdir(exist_ok=True)
+        place = Path(held.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix=".checkout-")))
+        return git_tree(origin, cache, place / "source", said, params["since"])
+    if not origin.is_dir():
+        raise Refused(f"{said}: there is no folder {origin}. Wanted is {FORMS}")
+    return read_tree(origin)
+
+
+def said_source(params: dict) -> str:
+    """Return what messages call the source."""
+    return f"app_source `{without_userinfo(params['source'])}`"
 
 
 def check(build: Build) -> None:
-    """Refuse what can be refused before anything is built."""
+    """Refuse what can be refused before anything is built, the cheapest first.
+
+    Locks and wheels that this takes are found again by the build.
+    """
     requires = build.tree.pyproject().get("project", {}).get("requires-python", "")
     if requires and not build.target.takes(requires):
-        raise Refused(f"{build.tree.root} requires Python {requires}, the target has {build.target.python}")
-    if build.params["lock"]:
-        for_target(given_lock(build), build.target)
-    ours = {}
-    for tree in [build.tree, *build.local]:
-        ours.update(source_modules(tree))
-    check_entry(build.params["wsgi"], ours, None, str(build.tree.root))
+        raise Refused(f"{build.tree.where} requires Python {requires}, the target has {build.target.python}")
+    if not build.wanted.package:
+        ours = {}
+        for tree in [build.tree, *build.local]:
+            ours.update(source_modules(tree))
+        check_entry(build.params["wsgi"], ours, None, build.tree.where)
+    for_target(build.lock, build.target)
+    if build.wanted.package:
+        learn_version(build)
+        refuse_wrong_entry(build, build.app_wheels, build.deps)
+        static_members(build, build.app_wheels)
+
+
+def learn_version(build: Build) -> None:
+    """Take the revision and ref of an app from the index: its name and version."""
+    version = wheel_metadata(build.app_wheels[0].path)["version"]
+    said = f"{build.wanted.package.package} {version}"
+    build.tree = replace(build.tree, identity=Identity(said, said))
 
 
 def source_modules(tree: Tree) -> dict[str, str]:
@@ -333,153 +469,16 @@ def source_modules(tree: Tree) -> dict[str, str]:
     return found
 
 
-def own_names(build: Build) -> frozenset[str]:
-    """Return the names of the projects built here, where their pyproject.toml tells."""
-    names = (tree.pyproject().get("project", {}).get("name", "") for tree in build.packages)
-    return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in names if name)
-
-
-def given_lock(build: Build) -> Lock:
-    """Return the lock that the task names."""
-    path = Path(build.params["lock"])
-    if not path.is_file():
-        raise Refused(
-            f"lock {path} is not there; make one with `uv pip compile --generate-hashes`, or leave it empty"
-        )
-    return parse_lock(path.read_text("utf-8"), str(path), own_names(build))
-
-
-def made_lock(build: Build) -> Lock:
-    """Return a lock made from the source's requirements, the same as long as they stay the same."""
-    words = [build.target.full, build.target.platform]
-    for tree in [build.tree, *build.local]:
-        names = [name for name in tree.names if REQUIREMENT_FILES.fullmatch(name.rsplit("/", 1)[-1])]
-        words += [json.dumps([name, sha256_file(tree.root / name)]) for name in names]
-    path = build.cache / "locks" / f"{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]}.txt"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, compile_lock(build))
-    return parse_lock(path.read_text(), f"of {build.tree.root}", own_names(build))
-
-
-def compile_lock(build: Build) -> str:
-    """Resolve the requirements of the source and the local packages for the target."""
-    with tempfile.TemporaryDirectory(prefix="release-lock-") as scratch:
-        folder = Path(scratch)
-        listed, command = [], [build.uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
-        command += ["--no-annotate", "--no-sources", "--python", build.python]
-        command += ["--python-version", build.target.full, "--python-platform", uv_platform(build.target)]
-        for number, tree in enumerate([build.tree, *build.local]):
-            copy = folder / str(number)
-            tree.copy(copy)
-            listed += requirement_words(tree, copy)
-        for name in sorted(own_names(build)):
-            command += ["--no-emit-package", name]
-        (folder / "own.in").write_text("\n".join(word for word in listed if " @ " in word) + "\n")
-        command += [str(folder / "own.in"), *(word for word in listed if " @ " not in word)]
-        done = run(command, folder / "0")
-        if done.returncode:
-            raise Refused(f"uv could not resolve the requirements of {build.tree.root}:\n{tail(done.stderr)}")
-        return done.stdout
-
-
-def requirement_words(tree: Tree, copy: Path) -> list[str]:
-    """Return what uv resolves for a project: itself by path, or the files that hold its requirements."""
-    if tree.is_package:
-        name = tree.pyproject().get("project", {}).get("name")
-        return [f"{name} @ {copy.as_uri()}" if name else str(copy / "setup.py")]
-    for candidate in ("requirements.txt", "pyproject.toml"):
-        if candidate in tree.names:
-            return [str(copy / candidate)]
-    raise Refused(
-        f"{tree.root} has neither requirements.txt nor pyproject.toml: its dependencies are unknown"
-    )
-
-
-def uv_platform(target: Target) -> str:
-    """Return the nearest platform that uv knows by name."""
-    if target.machine not in ("x86_64", "aarch64"):
-        return "linux"
-    return f"{target.machine}-manylinux_2_{max(minor for minor in UV_GLIBC if minor <= target.glibc_minor)}"
-
-
-def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run a tool in a folder, in an environment where nothing but the command chooses a Python."""
-    inherited = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    settings = {**inherited, "UV_PYTHON_DOWNLOADS": "never", "SOURCE_DATE_EPOCH": str(EPOCH), **environment}
-    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
-
-
-def tail(output: str) -> str:
-    """Return the end of a tool's output, where the cause is."""
-    return "\n".join(output.strip().splitlines()[-20:])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text)
-    unfinished.rename(path)
-
-
-def own_wheel(build: Build, tree: Tree) -> Wheel:
-    """Return a project's wheel, built from a copy, once for each state of its files."""
-    version = scm_version(tree)
-    key = hashlib.sha256(f"{tree.digest()} {version} {build.target.minor}".encode()).hexdigest()[:32]
-    folder = build.cache / "built" / key
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as scratch:
-            built = build_wheel(build, tree, Path(scratch), version)
-            refuse_wrong_wheel(build, tree, built)
-            (Path(scratch) / "done").mkdir()
-            normalise_wheel(built, Path(scratch) / "done" / built.name)
-            (Path(scratch) / "done").rename(folder)
-    (path,) = folder.glob("*.whl")
-    return Wheel(path, sha256_file(path))
-
-
-def scm_version(tree: Tree) -> str:
-    """Return the version for projects that take theirs from git, which the copy leaves behind.
-
-    The last tag's, and not the revision's: the same content must stay the same release.
-    """
-    tag = tree.identity.tag.removeprefix("v")
-    return tag if re.fullmatch(r"\d+(\.\d+)*", tag) else "0"
-
-
-def build_wheel(build: Build, tree: Tree, scratch: Path, version: str) -> Path:
-    """Build a wheel, without the network where uv's cache has the build system."""
-    tree.copy(scratch / "source")
-    command = [build.uv, "build", "--quiet", "--wheel", "--no-sources", "--python", build.python]
-    command += ["--out-dir", str(scratch / "wheel"), str(scratch / "source")]
-    version = os.environ.get("SETUPTOOLS_SCM_PRETEND_VERSION", version)
-    for words in (["--offline"], []):
-        done = run([*command, *words], scratch, SETUPTOOLS_SCM_PRETEND_VERSION=version)
-        if done.returncode == 0:
-            (wheel,) = (scratch / "wheel").glob("*.whl")
-            return wheel
-    raise Refused(f"{tree.root} does not build:\n{tail(done.stderr)}")
-
-
-def refuse_wrong_wheel(build: Build, tree: Tree, wheel: Path) -> None:
-    """Refuse a wheel that the target could not install."""
-    if not wheel.name.endswith("-none-any.whl"):
-        raise Refused(
-            f"{tree.root} builds {wheel.name}, which is for the controller's machine:"
-            f" only pure Python can be built here for {build.target.platform}"
-        )
-    requires = wheel_metadata(wheel)["requires_python"]
-    if not build.target.takes(requires):
-        raise Refused(f"{tree.root} requires Python {requires}, the target has {build.target.python}")
-
-
-def refuse_unmet(wheels: list[Wheel], entries: list[Entry], target: Target) -> None:
-    """Refuse a lock that lacks what the release's own wheels require."""
+def refuse_unmet(build: Build, wheels: list[Wheel], entries: list[Entry]) -> None:
+    """Refuse a lock that lacks what wheels, or the inventory, require."""
     said = [wheel_metadata(wheel.path) for wheel in wheels]
-    problems = unmet({metadata["name"]: metadata for metadata in said}, entries, target)
+    metadata = {**{one["name"]: one for one in said}, **build.wanted.roots()}
+    problems = unmet(metadata, entries, build.target, build.wanted.overrides)
     if problems:
-        raise Refused(f"the lock does not fit: {'; '.join(problems)}. Lock again")
+        raise Refused(
+            f"the lock does not fit: {'; '.join(problems)}. Lock again, or overrule a requirement that is too"
+            " strict in app_package_overrides"
+        )
 
 
 def refuse_wrong_entry(build: Build, wheels: list[Wheel], deps: list[Wheel]) -> None:
@@ -496,7 +495,8 @@ def refuse_wrong_entry(build: Build, wheels: list[Wheel], deps: list[Wheel]) -> 
     theirs = set()
     if wsgi.split(":")[0] not in ours:
         theirs = {module for wheel in deps for module in modules(wheel_files(wheel.path))}
-    check_entry(wsgi, ours, theirs, "the release or its dependencies")
+    where = build.tree.where if build.wanted.package else "the release or its dependencies"
+    check_entry(wsgi, ours, theirs, where)
 
 
 def tree_members(build: Build) -> list[Member]:
@@ -570,6 +570,8 @@ def content_digest(build: Build, deps_id: str, wheels: list[Wheel], members: lis
         "wheels": {wheel.path.name: wheel_contents(wheel.path) for wheel in wheels},
         "files": {member.name: [member.sha256, member.executable] for member in members},
     }
+    if build.wanted.overrides:  # hosts judge what they install by them
+        content["overrides"] = sorted(by_name(build.wanted.overrides))
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
@@ -613,6 +615,7 @@ def release_members(build: Build, release_id, digest, deps_id, wheels, members) 
         "wsgi": build.params["wsgi"],
         "migrate_command": build.params["migrate_command"],
         "deps_id": deps_id,
+        "overrides": sorted(by_name(build.wanted.overrides)),
         "files": {member.name: member.sha256 for member in members},
     }
     return [*members, Member("release.json", canonical_json(described))]
@@ -636,35 +639,23 @@ def built_at(release_id: str) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.strptime(release_id.split("-")[0], "%Y%m%dT%H%M%SZ"))
 
 
-@contextlib.contextmanager
-def locked(folder: Path):
-    """Hold the cache: two inventories may deploy from one controller at the same time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def make(build: Build) -> dict:
     """Build the archives and return what the module reports."""
     phase = build.clock.phase
-    with phase("wait"):
-        held = contextlib.ExitStack()
-        held.enter_context(locked(build.cache))
-    with held:
-        with phase("lock"):
-            lock = given_lock(build) if build.params["lock"] else made_lock(build)
-        with phase("own_wheels"):
-            wheels = [own_wheel(build, tree) for tree in build.packages]
-            refuse_unmet(wheels, for_target(lock, build.target), build.target)
-        with phase("dependencies"):
-            deps = WheelCache(build.cache, build.target, build.python).get(lock)
-            deps_id, deps_path = deps_archive(build, deps)
-        with phase("archive"):
-            refuse_wrong_entry(build, wheels, deps)
-            members = [*tree_members(build), *static_members(build, wheels)]
-            digest = content_digest(build, deps_id, wheels, members)
-            release_id, path, changed = release_archive(build, digest, deps_id, wheels, members)
+    entries = for_target(build.lock, build.target)
+    with phase("own_wheels"):
+        tools = (build.cache / "built", build.target, build.uv, build.python)
+        wheels = [own_wheel(tree, *tools) for tree in build.packages]
+        refuse_unmet(build, wheels, entries)
+    deps = build.deps
+    with phase("archive"):
+        # Each host looks once more when it installs; here it is told before any host is touched.
+        refuse_unmet(build, [*wheels, *deps], [])
+        deps_id, deps_path = deps_archive(build, deps)
+        refuse_wrong_entry(build, [*wheels, *build.app_wheels], deps)
+        members = [*tree_members(build), *static_members(build, [*wheels, *build.app_wheels])]
+        digest = content_digest(build, deps_id, wheels, members)
+        release_id, path, changed = release_archive(build, digest, deps_id, wheels, members)
     return {
         "changed": changed,
         "id": release_id,
@@ -677,20 +668,20 @@ def make(build: Build) -> dict:
 
 def work(params: dict) -> dict:
     """Check, build where asked, and return the module's result."""
-    build = start(params)
-    with build.clock.phase("check"):
-        check(build)
-    result = make(build) if params["state"] == "build" else {"changed": False}
+    with contextlib.ExitStack() as held:
+        build = start(params, held)
+        with build.clock.phase("check"):
+            check(build)
+        result = make(build) if params["state"] == "build" else {"changed": False}
+        identity = build.tree.identity
+        result |= {
+            "revision": identity.revision,
+            "ref": identity.ref,
+            "dirty": identity.dirty,
+            "kind": build.kind,
+        }
     phases = build.clock.phases
-    identity = build.tree.identity
-    return {
-        **result,
-        "revision": identity.revision,
-        "ref": identity.ref,
-        "dirty": identity.dirty,
-        "kind": "package" if build.tree.is_package else "tree",
-        "duration_seconds": {**phases, "total": round(sum(phases.values()), 3)},
-    }
+    return {**result, "duration_seconds": {**phases, "total": round(sum(phases.values()), 3)}}
 
 
 def argument_spec() -> dict:
@@ -698,9 +689,11 @@ def argument_spec() -> dict:
     return {
         "state": {"type": "str", "choices": ["build", "check"], "default": "build"},
         "app_name": {"type": "str", "required": True},
-        "source": {"type": "path", "required": True},
+        "source": {"type": "str", "required": True},
         "wsgi": {"type": "str", "required": True},
         "lock": {"type": "path", "default": ""},
+        "extra_packages": {"type": "list", "elements": "str", "default": []},
+        "package_overrides": {"type": "list", "elements": "str", "default": []},
         "local_packages": {"type": "list", "elements": "path", "default": []},
         "static_dir": {"type": "str", "default": ""},
         "migrate_command": {"type": "str", "default": ""},
@@ -710,6 +703,8 @@ def argument_spec() -> dict:
         "cache_dir": {"type": "path", "required": True},
         "known_releases": {"type": "list", "elements": "dict", "default": []},
         "built_by": {"type": "str", "default": ""},
+        "host": {"type": "str", "default": ""},
+        "since": {"type": "float", "default": 0.0},
         "controller_python": {"type": "path", "default": ""},
         "uv": {"type": "path", "default": ""},
     }
@@ -721,6 +716,8 @@ def main() -> None:
     try:
         result = work(module.params)
     except Refused as refused:
+        # Ansible shows a task's arguments at a higher verbosity.
+        module.params["source"] = without_userinfo(module.params["source"])
         module.fail_json(msg=str(refused))
     module.exit_json(**result)
 

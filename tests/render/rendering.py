@@ -40,6 +40,11 @@ class Host:
         return self.name.startswith("odd")
 
     @property
+    def health_port(self) -> str:
+        """The port that answers health to any Host, empty where there is none."""
+        return "8081" if self.odd else "8082" if self.app == "board" else ""
+
+    @property
     def files(self) -> list[str]:
         """The paths of what was rendered, as they are on a host."""
         return sorted(f"/{path.relative_to(self.root)}" for path in self.root.rglob("*") if path.is_file())
@@ -48,8 +53,17 @@ class Host:
         return (self.root / path.lstrip("/")).read_text()
 
     @property
+    def sites(self) -> list[str]:
+        """The paths of its sites."""
+        return [path for path in self.files if path.startswith("/etc/nginx/sites-enabled/")]
+
+    @property
     def site(self) -> str:
         return self.read(f"/etc/nginx/sites-enabled/{self.app}.conf")
+
+    @property
+    def plain(self) -> str:
+        return self.read(f"/etc/nginx/sites-enabled/{self.app}.plain.conf")
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,7 @@ def render(folder: Path) -> Rendered:
     playbook = project(folder)
     (folder / "hosts").mkdir()
     names = list(yaml.safe_load(INVENTORY.read_text())["all"]["children"].values())
-    hosts = {name: Host(name, folder / "hosts" / name) for group in names for name in group["hosts"]}
+    hosts = {name: Host(name, folder / "hosts" / name) for group in names for name in group.get("hosts", ())}
     program = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
         [str(program), "--inventory", str(INVENTORY), str(playbook)],

@@ -42,6 +42,7 @@ for app in "$@"; do
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$app" \\
         -keyout "/etc/ssl/$app/privkey.pem" -out "/etc/ssl/$app/fullchain.pem"
     cp /bin/true "$home/venv/bin/gunicorn"
+    cp /bin/true "$home/venv/bin/python"
     touch "$home/release.json" "$home/release.env"
 done
 getent group redis >/dev/null || groupadd --system redis

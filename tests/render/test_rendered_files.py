@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+
+import jinja2
+import pytest
+import yaml
+from rendering import ROOT
 
 PUBLIC_LISTEN = re.compile(r"^\s*listen (\[::\]:)?(\d+)\b(.*);", re.MULTILINE)
 RELEASECTL_KEYS = {
     "app", "root", "run_dir", "user", "group", "uv", "python", "keep",
-    "idle_close_seconds", "start_timeout_seconds",
+    "idle_close_seconds", "start_timeout_seconds", "ops_prefix",
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
 }  # fmt: skip
 
@@ -46,7 +52,7 @@ def test_http2_is_spelt_as_this_nginx_reads_it(host):
 
 def test_redirect_keeps_a_port_browsers_do_not_assume(host):
     suffix = ":8443" if host.odd else ""
-    assert f"return 308 https://$host{suffix}$request_uri;" in host.site
+    assert f"return 308 https://$host{suffix}$request_uri;" in host.plain
 
 
 def test_app_is_told_the_port_its_clients_use(host):
@@ -54,10 +60,26 @@ def test_app_is_told_the_port_its_clients_use(host):
         headers = host.read(f"/etc/nginx/sites-enabled/{name}")
         assert f'Host "$host{":8443" if host.odd else ""}";' in headers
         assert f"X-Forwarded-Port {8443 if host.odd else 443};" in headers
+    assert f'Host "$host{":8080" if host.odd else ""}";' in host.plain
+    assert f"X-Forwarded-Port {8080 if host.odd else 80};" in host.plain
+
+
+def test_every_listener_but_the_internal_one_clears_what_the_internal_one_says(host):
+    for text in (host.site, host.plain):
+        passing = [server for server in text.split("\nserver {")[1:] if "proxy_pass" in server]
+        assert passing
+        assert all('proxy_set_header X-Ops-Internal "";' in server for server in passing)
+        assert all("include snippets/proxy_headers.conf;" in server for server in passing)
+        assert all("proxy_hide_header X-Release;" in server for server in passing)
+
+
+def test_health_port_is_there_when_it_is_asked_for(host):
+    ports = {match[2] for match in PUBLIC_LISTEN.finditer(host.plain) if "default_server" in match[3]}
+    assert ports == ({host.health_port} if host.health_port else set())
 
 
 def test_ipv6_follows_the_switch(host):
-    for path in ("/etc/nginx/conf.d/default_server.conf", f"/etc/nginx/sites-enabled/{host.app}.conf"):
+    for path in ("/etc/nginx/conf.d/default_server.conf", *host.sites):
         found = [(match[2], match[3]) for match in PUBLIC_LISTEN.finditer(host.read(path)) if not match[1]]
         found_six = [(match[2], match[3]) for match in PUBLIC_LISTEN.finditer(host.read(path)) if match[1]]
         public = [listen for listen in found if listen[0] not in ("127", "9180")]
@@ -67,7 +89,7 @@ def test_ipv6_follows_the_switch(host):
 
 
 def test_every_public_port_has_a_server_for_foreign_names(host):
-    site = {match[2] for match in PUBLIC_LISTEN.finditer(host.site)}
+    site = {match[2] for match in PUBLIC_LISTEN.finditer(host.site + host.plain)} - {host.health_port}
     guarded = {
         match[2]
         for match in PUBLIC_LISTEN.finditer(host.read("/etc/nginx/conf.d/default_server.conf"))
@@ -82,6 +104,19 @@ def test_web_units_command_is_the_contracts(host):
     assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [command]
 
 
+def test_migration_is_run_by_the_release_with_its_command_as_one_word(host):
+    unit = host.read(f"/etc/systemd/system/{host.app}-migrate@.service")
+    command = f"/srv/{host.app}/releases/%i/venv/bin/python -m flask_ops.run ${{MIGRATE_COMMAND}}"
+    assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [command]
+
+
+def test_metrics_of_an_instance_outlive_it_and_are_found_by_its_neighbours(host):
+    unit = host.read(f"/etc/systemd/system/{host.app}-web@.service")
+    assert "RuntimeDirectoryPreserve=yes" in unit
+    assert f"PROMETHEUS_MULTIPROC_DIR=/run/{host.app}/%i/metrics" in unit
+    assert f"FLASK_OPS_METRICS_DIRS=/run/{host.app}/*/metrics" in unit
+
+
 def test_units_of_one_app_share_one_sandbox(host):
     frames = [
         host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
@@ -93,13 +128,55 @@ def test_units_of_one_app_share_one_sandbox(host):
     assert frames[0].strip() == frames[1].strip()
 
 
-def test_app_env_holds_each_setting_once_and_quoted(host):
-    lines = [line for line in host.read(f"/etc/{host.app}/app.env").splitlines() if not line.startswith("#")]
+def settings_of(host):
+    """Return the app's settings as systemd reads them, which here is as a shell would."""
+    lines = [
+        line
+        for line in host.read(f"/etc/{host.app}/app.env").splitlines()
+        if line and not line.startswith("#")
+    ]
     settings = dict(line.split("=", 1) for line in lines)
     assert len(settings) == len(lines)
-    assert all(len(shlex.split(value)) == 1 and value.startswith('"') for value in settings.values()), lines
+    assert all(value.startswith('"') for value in settings.values()), lines
+    words = {name: shlex.split(value) for name, value in settings.items()}
+    assert all(len(word) == 1 for word in words.values()), lines
+    return {name: word[0] for name, word in words.items()}
+
+
+def test_app_env_holds_each_setting_once_and_quoted(host):
+    settings = settings_of(host)
+    assert settings["GUNICORN_WORKERS"] == "2"
     if host.odd:
-        assert shlex.split(settings["GREETING"]) == ['say "hi" for 100 %']
+        assert settings["GREETING"] == 'say "hi" for 100 %'
+
+
+def test_declared_checks_and_secrets_reach_the_app_as_json(host):
+    settings = settings_of(host)
+    if not host.odd:
+        assert not [name for name in settings if name in ("FLASK_OPS_CHECKS", "FLASK_OPS_SECRET_FILES")]
+        return
+    checks = json.loads(settings["FLASK_OPS_CHECKS"])
+    assert [check["check"] for check in checks] == ["http", "disk"]
+    assert checks[0]["url"] == 'http://127.0.0.1:9/a?b="c d"'
+    assert checks[0]["timeout_seconds"] == 0.5
+    assert json.loads(settings["FLASK_OPS_SECRET_ENVIRONMENT"]) == {"SIGNING_KEY": "secret_key"}
+    assert json.loads(settings["FLASK_OPS_SECRET_FILES"]) == {"SETTINGS_FILE": "secret_key"}
+    assert settings["FLASK_OPS_SCRUB_KEYS"] == "x-account,iban"
+    assert settings["FLASK_OPS_REQUEST_DEADLINE_SECONDS"] == "0"
+    assert settings["GUNICORN_PRELOAD"] == "0"
+
+
+def test_no_setting_names_a_service_the_app_does_not_have(host):
+    assert ("DATABASE_URL" in settings_of(host)) is not host.odd
+
+
+def test_prefix_is_the_same_for_app_nginx_and_releasectl(host):
+    prefix = "/-/ops.d" if host.odd else ""
+    told = json.loads(host.read(f"/etc/releasectl/{host.app}.json"))
+    assert settings_of(host).get("FLASK_OPS_PREFIX", "") == told["ops_prefix"] == prefix
+    assert told["edge"]["url"].endswith(f"{prefix}/version")
+    for text in (host.site, host.plain):
+        assert f"location = {prefix}/readyz {{" in text
 
 
 def test_releasectl_gets_the_contracts_settings(host):
@@ -139,7 +216,10 @@ def test_two_apps_on_one_host_take_no_name_from_each_other(rendered):
             assert not ours & theirs, pattern
         # nginx takes options of a shared address from whichever site it reads first.
         listens = [
-            sorted({match[0].strip() for match in PUBLIC_LISTEN.finditer(host.site)})
+            sorted(
+                {match[0].strip() for match in PUBLIC_LISTEN.finditer(host.site + host.plain)}
+                - {f"listen {six}{host.health_port} default_server;" for six in ("", "[::]:")}
+            )
             for host in (inbox, board)
         ]
         assert listens[0] == listens[1]
@@ -151,3 +231,24 @@ def test_debian_releases_differ_in_nothing_but_http2(rendered):
         assert old.files == new.files
         unlike = [path for path in old.files if old.read(path) != new.read(path)]
         assert unlike == [f"/etc/nginx/sites-enabled/{app}.conf"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "taken"),
+    [
+        ({"http": 80, "https": 443, "health": 0}, False),
+        ({"http": 80, "https": 443, "health": 8083}, False),
+        ({"http": 80, "https": 443, "health": 8082}, True),
+        ({"http": 80, "https": 443, "health": 443}, True),
+        ({"http": 8082, "https": 443, "health": 0}, True),
+    ],
+    ids=str,
+)
+def test_port_of_another_app_is_found_before_nginx_would_refuse_it(rendered, ports, taken):
+    """The preflight's own pattern, as grep reads it, over the sites of a neighbour with health port 8082."""
+    patterns = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_taken_ports"]
+    given = {f"nginx_{name}_port": port for name, port in ports.items()}
+    words = "|".join(jinja2.Template(pattern).render(given) for pattern in patterns)
+    sites = rendered.hosts["board-13"].root / "etc/nginx/sites-enabled"
+    done = subprocess.run(["grep", "-rlE", words, sites], capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if taken else 1), done.stdout + done.stderr

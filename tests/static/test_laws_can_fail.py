@@ -307,6 +307,13 @@ SPOILS = [
         "proxy_read_timeout is 20 s",
     ),
     Spoil(
+        "test_time_limits_of_a_request_nest_from_the_database_to_nginx",
+        "roles/app/defaults/main.yml",
+        "app_request_deadline_seconds: 25",
+        "app_request_deadline_seconds: 20",
+        "the request's deadline is 20 s",
+    ),
+    Spoil(
         "test_flask_ops_reads_every_gunicorn_setting_the_host_gives",
         "roles/app/vars/main.yml",
         "GUNICORN_WORKERS:",

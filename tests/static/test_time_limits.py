@@ -77,6 +77,18 @@ def test_nginx_waits_longer_than_a_stopping_release_may_take(bundle: Bundle):
         yield from rising([graceful, (directive, *in_file(bundle, PROXY, rf"{directive} (.+);"))])
 
 
+@law
+def test_time_limits_of_a_request_nest_from_the_database_to_nginx(bundle: Bundle):
+    """A request that takes too long meets them in this order, so that what it is told is what happened."""
+    names = {
+        "the statement timeout": "DATABASE_STATEMENT_TIMEOUT_SECONDS",
+        "the request's deadline": "FLASK_OPS_REQUEST_DEADLINE_SECONDS",
+        "gunicorn's graceful timeout": "GUNICORN_GRACEFUL_TIMEOUT_SECONDS",
+    }
+    chain = [(words, *in_vars(bundle, "__app_own_environment", name)) for words, name in names.items()]
+    yield from rising([*chain, ("proxy_read_timeout", *in_file(bundle, PROXY, r"proxy_read_timeout (.+);"))])
+
+
 def rising(chain: list[tuple[str, float, str]]) -> Iterator[str]:
     """Yield each neighbour that is not above the one before it."""
     for (low, less, there), (high, more, here) in itertools.pairwise(chain):

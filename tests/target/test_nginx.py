@@ -88,6 +88,18 @@ def test_plain_http_is_redirected_keeping_port_path_query_and_method(web):
     assert answer.headers["Location"] == f"https://{web.host_header}/api/v1/messages?a=1&b=%20"
 
 
+@pytest.mark.parametrize("page", ["livez", "readyz", "startupz", "version"])
+def test_health_is_answered_over_plain_http(web, active, page):
+    answer = web.get(f"/{page}", plain=True)
+    assert answer.status == 200, answer.text[:500]
+    assert answer.json()["release"] == active
+    assert "checks" not in answer.json()
+
+
+def test_metrics_are_not_answered_over_plain_http(web):
+    assert web.get("/metrics", plain=True, headers={"X-Ops-Internal": "1"}).status == 308
+
+
 METRICS_VARIANTS = [
     "/metrics", "/metrics/", "//metrics", "///metrics", "/./metrics", "/a/../metrics", "/%6detrics",
     "/%2Fmetrics", "/metrics?x=1", "/metrics;x=1", "/METRICS", "/metrics%20", "/metrics%2F",

@@ -28,6 +28,7 @@ class Host:
     image: str | None = None
     url: str | None = None
     app: str | None = None
+    ops_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def _host(name: str, values: Mapping[str, Any]) -> Host:
         image=values.get("target_host_image"),
         url=values.get("target_host_url"),
         app=values.get("app_name"),
+        ops_prefix=values.get("app_ops_prefix", ""),
     )
 
 

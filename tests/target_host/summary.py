@@ -41,12 +41,12 @@ def fetch(url: str, ca_path: Path) -> tuple[int, bytes]:
         return status, stream.read()
 
 
-def health(url: str, ca_path: Path) -> str:
-    """Return one line on what `/readyz` below `url` says."""
+def health(url: str, ca_path: Path, prefix: str = "") -> str:
+    """Return one line on what `/readyz` below `url` says; `prefix` is the app's `app_ops_prefix`."""
     if not ca_path.exists():
         return f"not known: no {relative(ca_path)} yet"
     try:
-        status, body = fetch(f"{url.rstrip('/')}/readyz", ca_path)
+        status, body = fetch(f"{url.rstrip('/')}{prefix}/readyz", ca_path)
     except (OSError, ValueError, IndexError) as error:
         return f"no answer: {error}"
     answer: dict[str, Any] = {}
@@ -69,10 +69,10 @@ def text(inventory: Inventory) -> str:
     for host in inventory.hosts:
         ports = ", ".join(host.ports) or "none"
         rows.append((host.name, f"Debian {host.debian}, ssh on port {host.ssh_port}, published {ports}"))
-    for url in dict.fromkeys(host.url for host in inventory.hosts if host.url):
+    for url, prefix in {host.url: host.ops_prefix for host in inventory.hosts if host.url}.items():
         rows += [
             ("open", url),
-            ("health", health(url, ca_path)),
+            ("health", health(url, ca_path, prefix)),
             ("by hand", f"curl --cacert {relative(ca_path)} {url}"),
         ]
     rows += [

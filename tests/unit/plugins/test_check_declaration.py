@@ -98,3 +98,47 @@ def test_folder_without_roles_is_an_error_not_a_pass(checked):
     run = check(checked, "a: 1\n", roles_path="/nonexistent")
     assert run.code == 2
     assert "no role with meta/argument_specs.yml in /nonexistent" in run.last["msg"]
+
+
+ITEMS = """
+argument_specs:
+  main:
+    options:
+      app_checks:
+        type: list
+        elements: dict
+        default: []
+        options:
+          check: {type: str, choices: [postgresql, redis, http]}
+          timeout_seconds: {type: float}
+"""
+
+
+def test_keys_and_words_of_a_list_of_mappings_are_looked_at(checked):
+    checked.write("roles/app/meta/argument_specs.yml", ITEMS)
+    declared = """
+app_checks:
+  - {check: postgress}
+  - {check: redis, timout_seconds: 2}
+  - {check: carrier-pigeon}
+  - {check: "{{ kind }}"}
+kind: http
+"""
+    run = check(checked, declared)
+    assert run.code == 2
+    for words in (
+        "unknown value 'postgress' of `app_checks, item 1, check` in inventory/group_vars/all.yml:2, did you"
+        " mean `postgresql`?",
+        "unknown key `app_checks, item 2, timout_seconds`",
+        "did you mean `timeout_seconds`?",
+        "it is one of http, postgresql, redis",
+    ):
+        assert words in run.last["msg"]
+    assert len(run.last["unknown_variables"]) == 3
+
+
+@pytest.mark.parametrize("value", ["[]", '"{{ others }}"', "[{check: http, timeout_seconds: 1}]", "[5]"])
+def test_right_or_unfinished_lists_of_mappings_pass(checked, value):
+    checked.write("roles/app/meta/argument_specs.yml", ITEMS)
+    run = check(checked, f"app_checks: {value}\nothers: []\n")
+    assert run.code == 0, run.output

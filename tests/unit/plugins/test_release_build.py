@@ -3,187 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_project import CACHED_BYTE_CODE, PLUGINS
-
-sys.path.insert(0, str(PLUGINS / "modules"))
-
-import release_build
 from ansible.module_utils.release_archive import environment_file
 from ansible.module_utils.release_lock import Target, for_target, parse_lock
-from ansible.module_utils.release_source import Refused, defined_names, modules, read_tree
-
-PYPROJECT = """
-[project]
-name = "{name}"
-version = "1.0"
-requires-python = ">=3.11"
-dependencies = {dependencies}
-[build-system]
-requires = ["uv_build>=0.8,<1"]
-build-backend = "uv_build"
-"""
-
-
-def write(folder: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return folder
-
-
-def package(folder: Path, name: str, dependencies=(), **files: str) -> Path:
-    text = PYPROJECT.format(name=name, dependencies=json.dumps(list(dependencies)))
-    return write(folder, {"pyproject.toml": text, f"src/{name}/__init__.py": "", **files})
-
-
-def wheel(folder: Path, name: str, tag: str = "py3-none-any", content: str = "app = 1\n") -> str:
-    """Put a small wheel into an index folder and return its lock hash."""
-    path = folder / f"{name}-1.0-{tag}.whl"
-    info = f"{name}-1.0.dist-info"
-    members = {
-        f"{name}/wsgi.py": content,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-        f"{info}/RECORD": f"{info}/RECORD,,\n",
-    }
-    with zipfile.ZipFile(path, "w") as archive:
-        for inner, text in members.items():
-            archive.writestr(zipfile.ZipInfo(inner), text)
-    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-BACKEND = """
-import zipfile
-def build_wheel(folder, settings=None, metadata=None):
-    name = "{name}-1.0-{tag}.whl"
-    with zipfile.ZipFile(f"{{folder}}/{{name}}", "w") as archive:
-        info = "{name}-1.0.dist-info"
-        archive.writestr(f"{{info}}/METADATA", "Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
-        archive.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: {tag}\\n")
-        archive.writestr(f"{{info}}/RECORD", "")
-    return name
-"""
-
-
-def sdist(folder: Path, name: str, tag: str) -> str:
-    """Put a small sdist into an index folder, with a build system of its own, and return its lock hash."""
-    path = folder / f"{name}-1.0.tar.gz"
-    files = {
-        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": BACKEND.format(name=name, tag=tag),
-    }
-    with tarfile.open(path, "w:gz") as archive:
-        for inner, content in files.items():
-            member = tarfile.TarInfo(f"{name}-1.0/{inner}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content.encode()))
-    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-class Workshop:
-    """A project `inbox`, a local package `ops`, and an index in a folder instead of the network."""
-
-    def __init__(self, path: Path):
-        self.path, self.index, self.cache = path, path / "index", path / "cache"
-        self.index.mkdir()
-        self.lock = path / "lock.txt"
-        self.lock.write_text(f"dep==1.0 {wheel(self.index, 'dep')}\n")
-        files = {
-            "src/inbox/wsgi.py": "from inbox import x\napp = object()\n",
-            "src/inbox/static/a.css": "a{}",
-            "src/inbox/static/deep/b.js": "b",
-            "tests/test_x.py": "",
-        }
-        self.source = package(path / "inbox", "inbox", ["dep", "ops"], **files)
-        self.ops = package(path / "ops", "ops")
-
-    def params(self, **changed):
-        params = {
-            "state": "build",
-            "app_name": "inbox",
-            "source": str(self.source),
-            "wsgi": "inbox.wsgi:app",
-            "lock": str(self.lock),
-            "local_packages": [str(self.ops)],
-            "static_dir": "inbox/static",
-            "migrate_command": "flask db upgrade",
-            "python_version": "3.13",
-            "machine": "x86_64",
-            "glibc": "2.41",
-            "cache_dir": str(self.cache),
-            "known_releases": [],
-            "built_by": "",
-            "controller_python": sys.executable,
-            "uv": "",
-        }
-        return {**params, **changed}
-
-    def build(self, **changed):
-        return release_build.work(self.params(**changed))
-
-    def commit(self, folder=None):
-        identity = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
-        for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "x", "--allow-empty"]):
-            subprocess.run(["git", "-C", str(folder or self.source), *words], check=True)
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    for name, value in CACHED_BYTE_CODE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    return Workshop(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def first_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("first")
-        patch.setenv("PIP_NO_INDEX", "1")
-        patch.setenv("PIP_FIND_LINKS", str(path / "index"))
-        shop = Workshop(path)
-        shop.build()
-    return shop.cache
-
-
-def copy_cache(source: Path, target: Path, *names: str) -> str:
-    for name in names:
-        shutil.copytree(source / name, target / name)
-    return str(target)
-
-
-@pytest.fixture
-def warm(shop, first_cache):
-    """A workshop that has its wheels, but no release, from a run before: pip takes most of a second."""
-    copy_cache(first_cache, shop.cache, "wheels", "choices", "built")
-    return shop
-
-
-def contents(archive: str) -> dict[str, bytes]:
-    with tarfile.open(archive) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar}
-
-
-def refused(call, *arguments, **changed) -> str:
-    with pytest.raises(Refused) as caught:
-        call(*arguments, **changed)
-    return str(caught.value)
+from ansible.module_utils.release_source import defined_names, modules, read_tree
+from release_workshop import PYPROJECT, contents, copy_cache, refused, sdist, wheel, write
 
 
 def test_archives_hold_what_the_contract_says(shop):
@@ -323,6 +156,17 @@ def test_sdist_for_one_machine_is_refused_by_name_with_a_remedy(shop):
 def test_wheel_that_differs_from_its_hash_is_refused(shop):
     shop.lock.write_text(f"dep==1.0 --hash=sha256:{'0' * 64}\n")
     assert "dep" in refused(shop.build)
+
+
+def test_index_that_cannot_be_reached_is_not_taken_for_one_without_the_package(shop, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")  # pip says why only when it tries again
+    shop.lock.write_text(f"faraway==1.0 --hash=sha256:{'0' * 64}\n{shop.lock.read_text()}")
+    message = refused(shop.build, host="web1")
+    assert message.startswith(f"app_source `{shop.source}` for web1 (Python 3.13, glibc 2.41): ")
+    assert "the package index cannot be reached" in message
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def answer(path):
         time.sleep(1)
     draining = drain_file.exists()
     status, body = 200, {"release": behaviour.get("names", release), "setting": setting}
-    if path == "/readyz":
+    if path.endswith("/readyz") and path != behaviour.get("prefix", "") + "/readyz":
+        status, body = 404, {}
+    elif path.endswith("/readyz"):
         ready = behaviour.get("ready", True) and not draining
         status = 200 if ready else 503
         body["status"] = "ready" if ready else "draining" if draining else "not_ready"

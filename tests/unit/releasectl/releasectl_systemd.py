@@ -202,6 +202,8 @@ class FakeSystemd:
 
     def _spawn(self, name, unit, listener):
         release = self._release(name)
+        # RuntimeDirectory=, which RuntimeDirectoryPreserve= lets outlive the unit.
+        (self.run_dir / release / "metrics").mkdir(parents=True, exist_ok=True)
         ready, told = os.pipe()
         words = [self.root / "releases" / release, listener.fileno(), told, self.run_dir / f"{release}.drain"]
         with (self.folder / "journal" / name).open("a") as journal:

@@ -143,6 +143,8 @@ def test_several_apps_need_a_name(apphost):
         ({"edge": {"url": "inbox"}}, "'edge'"),
         ({"edge": {"url": "https://x/", "connect": "localhost"}}, "'edge' 'connect'"),
         ({"app": "In Box"}, "app name"),
+        ({"ops_prefix": "-"}, "'ops_prefix' is neither empty nor a path"),
+        ({"ops_prefix": "/-/"}, "'ops_prefix'"),
     ],
 )
 def test_wrong_settings_are_named(apphost, changes, word):

@@ -251,6 +251,20 @@ def test_dependency_that_nobody_brought_is_named(apphost, deps):
     assert apphost.ledger()[-1]["exit"] == 2
 
 
+def test_requirement_that_was_overruled_does_not_stop_a_release_and_another_does(apphost):
+    behind = wheel("framework", requires=["Old.Library<1", "ourapp"])
+    archive, deps_id = deps_archive(apphost.builds, [behind, wheel("old_library", "1.0")])
+    told = {"overrides": ["old-library"]}
+    path, release_id = release_archive(apphost.builds, deps_id, **told)
+    apphost.ok("stage", path, "--deps", archive)
+    assert apphost.layout.staged() == [release_id]
+    needy = wheel("ourapp", requires=["celery>=5", "old-library>7"])
+    run = apphost.run("stage", release_archive(apphost.builds, deps_id, 2, wheels=[needy], **told)[0])
+    assert run.code == 2
+    assert "celery" in run.error["cause"]
+    assert "old-library" not in run.error["cause"]
+
+
 def test_too_little_room_is_refused_before_anything_is_written(apphost, deps, monkeypatch):
     real = os.statvfs(apphost.root)
     small = os.statvfs_result((*real[:3], 10, 10, *real[5:]))

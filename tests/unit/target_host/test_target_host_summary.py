@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from target_host import summary
 from target_host.inventory import Host, Inventory
@@ -33,6 +35,15 @@ def test_summary_names_the_next_commands_with_the_inventory(inventory):
 def test_ready_app_shows_its_release(inventory, monkeypatch):
     ready(monkeypatch, inventory, 200, b'{"status": "ready", "release": "20260101T000000Z-abcdef0"}')
     assert "ready (HTTP 200), release 20260101T000000Z-abcdef0" in summary.text(inventory)
+
+
+def test_health_is_asked_for_under_the_apps_prefix(inventory, monkeypatch):
+    ready(monkeypatch, inventory, 200, b"{}")
+    asked = []
+    monkeypatch.setattr(summary, "fetch", lambda url, ca_path: asked.append(url) or (200, b"{}"))
+    host = dataclasses.replace(inventory.hosts[0], ops_prefix="/-")
+    summary.text(dataclasses.replace(inventory, hosts=(host,)))
+    assert asked == ["https://inbox.localhost:8443/-/readyz"]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b""])

@@ -107,7 +107,7 @@ def _ensure_serving(host: Host, release_id: str) -> bool:
         host.out.progress(f"{release_id} is active and was told to drain")
         instance.restart(host, release_id)
         return True
-    answer = probe.instance(host.layout.socket(release_id))
+    answer = probe.instance(host.layout.socket(release_id), host.settings.ops_prefix)
     if not answer.ready(release_id):
         since = time.time() - 600
         error = instance.failure(host, release_id, f"{release_id} is active and not ready", since, answer)
@@ -158,6 +158,7 @@ def _undo(host: Host, release_id: str, old: str | None, error: BaseException) ->
         _try(remarks, lambda: _switch_back(host, old))
     host.out.progress(f"stopping {release_id}")
     _try(remarks, lambda: _withdraw(host, release_id, drain=switched))
+    _try(remarks, lambda: settling.forget(host))
     evidence = dict(getattr(error, "evidence", {}))
     if remarks:
         evidence["remarks"] = remarks
@@ -214,6 +215,7 @@ def _finish(host: Host, release_id: str, word: str) -> Result:
     moved = settling.links(host, release_id)
     booted = settling.boot(host, release_id)
     retired, remarks = settling.retire_others(host, release_id)
+    remarks += settling.forget(host)
     before = host.layout.linked(host.layout.previous)
     data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}
     words = "\n".join([f"{release_id} is active", *(f"  note: {remark}" for remark in remarks)])

@@ -32,6 +32,7 @@ class Manifest:
 
     :param files: the sha256 of every other file of the archive, by its path in there.
     :param built_at: when it was built, in seconds since the epoch.
+    :param overrides: packages whose requirements the inventory overruled (app_package_overrides).
     """
 
     id: str
@@ -42,6 +43,13 @@ class Manifest:
     deps_id: str
     built_at: float
     files: dict[str, str]
+    overrides: list[str]
+
+    @property
+    def own_packages(self) -> set[str]:
+        """The packages that come with the release and not with its dependencies, as uv writes them."""
+        wheels = (PurePosixPath(name).name for name in self.files if name.startswith("wheels/"))
+        return {re.sub(r"[-_.]+", "-", wheel.split("-")[0]).lower() for wheel in wheels}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +83,8 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     :raises Refused: naming what is wrong with it.
     """
     try:
-        told = json.loads(text)
+        # A release that was built before there were overrides names none.
+        told = {"overrides": [], **json.loads(text)}
         if told["schema"] != 1:
             raise Refused(f"{path}: release.json has schema {told['schema']!r}, this releasectl knows 1")
         wanted = [field.name for field in dataclasses.fields(Manifest)]
@@ -233,4 +242,6 @@ def _manifest_problem(manifest: Manifest) -> str:
         return f"the id {manifest.id} does not come from the digest {manifest.digest}"
     if not all(isinstance(digest, str) and SHA256.fullmatch(digest) for digest in digests):
         return "'files' does not give a sha256 for every file"
+    if not isinstance(manifest.overrides, list):
+        return "'overrides' is no list of packages"
     return ""

@@ -13,6 +13,7 @@ from releasectl.errors import Refused
 SETTINGS_DIR = Path("/etc/releasectl")
 
 APP_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,28}[a-z0-9])?")
+PATH_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Settings:
     edge_timeout_seconds: float = 30
     # A little more than nginx keeps an idle upstream connection (2 s).
     idle_close_seconds: float = 2.5
+    # Put before `/readyz` on an instance's socket, as FLASK_OPS_PREFIX is in the app.
+    ops_prefix: str = ""
 
 
 def find(settings_dir: Path, app: str | None) -> Path:
@@ -102,7 +105,7 @@ def _value_problems(given: dict) -> list[str]:
     problems = []
     for name, field in _fields().items():
         if name in given:
-            check = checks.get(str(field.type), _edge_problem)
+            check = _prefix_problem if name == "ops_prefix" else checks.get(str(field.type), _edge_problem)
             problem = check(given[name])
             problems += [f"{name!r} {problem}"] if problem else []
     if not problems and not APP_NAME.fullmatch(given["app"]):
@@ -116,6 +119,11 @@ def _path_problem(value: object) -> str:
 
 def _name_problem(value: object) -> str:
     return "" if isinstance(value, str) and value else "is not a name"
+
+
+def _prefix_problem(value: object) -> str:
+    good = isinstance(value, str) and PATH_PREFIX.fullmatch(value)
+    return "" if good else "is neither empty nor a path such as /-"
 
 
 def _count_problem(value: object) -> str:

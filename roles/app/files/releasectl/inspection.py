@@ -76,7 +76,7 @@ def _serving(host: Host, active: str | None) -> dict | None:
     if path.exists() and not os.access(path, os.W_OK):
         return {**_unit_words(unit, held), "ready": None, "readyz": "unknown: only root may ask it"}
     # Asking a socket whose service is down would start the service: a look must not.
-    answer = probe.instance(path) if unit.running else None
+    answer = probe.instance(path, host.settings.ops_prefix) if unit.running else None
     ready = answer is not None and answer.ready(active)
     return {**_unit_words(unit, held), "ready": ready, "readyz": str(answer) if answer else "not asked"}
 

@@ -64,7 +64,7 @@ def wait_ready(host: Host, release_id: str, since: float, before: str) -> None:
             words = _crash_words(host.service(release_id), state, again=len(seen) > 1)
             raise failure(host, release_id, words, since, answer)
         if seen and state.running:
-            answer = probe.instance(host.layout.socket(release_id))
+            answer = probe.instance(host.layout.socket(release_id), host.settings.ops_prefix)
             if answer.ready(release_id):
                 return
     raise failure(host, release_id, f"{release_id} was not ready within {limit:g} s", since, answer)

@@ -40,6 +40,10 @@ class Layout:
         """Return the file whose existence tells that instance to drain."""
         return self.run_dir / f"{release_id}.drain"
 
+    def runtime(self, release_id: str) -> Path:
+        """Return the folder an instance keeps while the host is up: its metrics, its control socket."""
+        return self.run_dir / release_id
+
     def staged(self) -> list[str]:
         """Return the ids of the staged releases, oldest build first."""
         return sorted(name for name in _names(self.releases) if RELEASE_ID.fullmatch(name))
@@ -52,6 +56,11 @@ class Layout:
         """Return the ids of the releases that have a drain file."""
         found = (Path(name) for name in _names(self.run_dir) if name.endswith(".drain"))
         return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
+
+    def kept_runtime(self) -> list[str]:
+        """Return the ids of the releases that have a runtime folder, running or not."""
+        found = (self.runtime(name) for name in _names(self.run_dir) if RELEASE_ID.fullmatch(name))
+        return sorted(path.name for path in found if path.is_dir() and not path.is_symlink())
 
     def leftovers(self) -> list[Path]:
         """Return the hidden folders of runs that were killed; of a running one while the lock is held."""

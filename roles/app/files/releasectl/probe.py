@@ -45,13 +45,13 @@ class Answer:
         return f"{self.status} {text}" if self.status else text
 
 
-def instance(path: Path, target: str = "/readyz") -> Answer:
-    """Ask an instance on its own socket, with no header that a proxy would add.
+def instance(path: Path, prefix: str = "") -> Answer:
+    """Ask an instance on its own socket whether it is ready, with no header that a proxy would add.
 
     :param path: the instance's unix socket.
-    :param target: the path to ask for.
+    :param prefix: what stands before `/readyz`.
     """
-    return _ask(_UnixConnection(path), target, "localhost")
+    return _ask(_UnixConnection(path), f"{prefix}/readyz", "localhost")
 
 
 def edge(where: Edge) -> Answer:

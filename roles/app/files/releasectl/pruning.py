@@ -10,7 +10,7 @@ from releasectl import archive, instance, ledger, systemd, units
 from releasectl.errors import Failed, Refused
 from releasectl.host import Host
 from releasectl.output import Result, size
-from releasectl.settling import others_up
+from releasectl.settling import forget, others_up
 
 
 def prune(host: Host, keep: int) -> Result:
@@ -31,6 +31,8 @@ def prune(host: Host, keep: int) -> Result:
     for deps_id in deps:
         host.out.progress(f"removing the dependencies {deps_id}")
         freed += _remove(host.layout.deps / deps_id, host.layout.deps / f".{deps_id}.staging")
+    for remark in forget(host):
+        host.out.progress(remark)
     words = f"removed {len(gone)} releases and {len(deps)} sets of dependencies, {size(freed)} freed"
     data = {"removed": gone, "removed_deps": deps, "freed_bytes": freed}
     return Result("pruned" if gone or deps else "nothing to prune", bool(gone or deps), words, data)

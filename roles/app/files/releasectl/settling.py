@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 from releasectl import instance, ledger, systemd, units
+from releasectl.errors import ReleasectlError
 from releasectl.host import Host
 
 
@@ -78,6 +81,24 @@ def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
         if other != active:
             host.layout.drain_file(other).unlink(missing_ok=True)
     return retired, remarks
+
+
+def forget(host: Host) -> list[str]:
+    """Remove what instances that are gone for good left in /run; return remarks worth telling.
+
+    Their folders outlive them, so that an instance that is started again continues its counters. Those of
+    releases that will not come back would be scraped until the next boot. `previous` may come back.
+    """
+    layout = host.layout
+    needed = {layout.active(), *map(layout.linked, (layout.current, layout.previous))}
+    gone = [release_id for release_id in layout.kept_runtime() if release_id not in needed]
+    try:
+        for release_id in set(gone) - set(others_up(host, None) if gone else []):
+            # It does not follow links: the app may have made some in there, and this runs as root.
+            shutil.rmtree(layout.runtime(release_id))
+    except (ReleasectlError, OSError) as error:
+        return [f"old metrics were not removed: {error}"]
+    return []
 
 
 def stray(host: Host, active: str | None) -> list[str]:

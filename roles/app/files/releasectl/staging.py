@@ -55,7 +55,7 @@ def stage(host: Host, release_archive: Path, deps_archive: Path | None) -> Resul
     ):
         uv = Uv(host.settings.uv, host.settings.python, Path(cache), host.lock)
         if deps_new and deps_archive:
-            _stage_deps(host, manifest.deps_id, deps_archive, uv)
+            _stage_deps(host, manifest, deps_archive, uv)
         _stage_release(host, manifest, release_archive, uv)
     _tidy_incoming(host, release_archive, deps_archive)
     return Result("staged", True, f"{manifest.id} is staged", {**data, "deps_staged": deps_new})
@@ -173,14 +173,15 @@ def _prune(host: Host) -> str:
     return host.command("prune --keep 2")
 
 
-def _stage_deps(host: Host, deps_id: str, path: Path, uv: Uv) -> None:
+def _stage_deps(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
+    deps_id = manifest.deps_id
     host.out.progress(f"installing the dependencies {deps_id}")
     place = host.layout.deps / f".{deps_id}.staging"
     place.mkdir(parents=True, mode=0o750)
     archive.unpack(path, place, archive.DEPS_PARTS)
     uv.make(place / "venv")
     uv.install(place / "venv", place, compile_bytecode=True)
-    uv.check(place / "venv")
+    uv.check(place / "venv", {*manifest.overrides, *manifest.own_packages})
     shutil.rmtree(place / "wheels", ignore_errors=True)
     # uv leaves its lock file writable to everybody, and every release would link to it.
     (place / "venv/.lock").unlink(missing_ok=True)
@@ -195,7 +196,7 @@ def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
     place.mkdir(parents=True, mode=0o755)
     archive.unpack(path, place, archive.RELEASE_PARTS)
     link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
-    _install_own(place, uv)
+    _install_own(place, uv, manifest.overrides)
     for name in ("src", "static"):
         (place / name).mkdir(exist_ok=True)
     _date(place / "static", manifest.built_at)
@@ -218,13 +219,13 @@ def link_tree(source: Path, target: Path) -> None:
                 os.link(entry, here / name, follow_symlinks=False)
 
 
-def _install_own(place: Path, uv: Uv) -> None:
+def _install_own(place: Path, uv: Uv, overrides: list[str]) -> None:
     """Install the release's own wheels and byte-compile what came new, nothing else."""
     venv = place / "venv"
     before = set(_records(venv))
     if any((place / "wheels").glob("*.whl")):
         uv.install(venv, place, compile_bytecode=False)
-    uv.check(venv)
+    uv.check(venv, overrides)
     new = [record for record in _records(venv) if record not in before]
     _compile(venv, [*_modules(new), place / "src"])
     (venv / ".lock").unlink(missing_ok=True)

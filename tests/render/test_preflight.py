@@ -1,0 +1,197 @@
+"""What cannot work is refused by its name, and a value that may be a secret is not shown with the refusal.
+
+Each case is a host of one inventory, so that all are tried in one run of Ansible; nothing is reached.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from rendering import ROOT, environment
+
+PARTS = ("settings", "limits", "checks")
+# No refusal may print this.
+HIDDEN = "correct-horse-battery"
+RIGHT = {
+    "nothing but what is required": {},
+    "everything given": {
+        "app_secrets": {"token": HIDDEN, "settings": HIDDEN},
+        "app_environment": {"MAIL_RESET_TOKEN": 24, "API_KEY": "", "HOME_URL": "https://www.example.org/@me"},
+        "app_environment_allowed_names": ["MAIL_RESET_TOKEN"],
+        "app_secret_environment": {"DATABASE_URL": "token", "STRIPE_API_KEY": "token"},
+        "app_secret_files": {"SETTINGS_FILE_PATH": "settings"},
+        "app_checks": [
+            {"check": "postgresql"},
+            {"check": "redis", "url": "redis://10.0.0.1:6379/0", "timeout_seconds": 0.5},
+            {"check": "http", "name": "billing", "url": "http://127.0.0.1:9000/healthz"},
+            {"check": "disk", "path": "/srv", "minimum_free_percent": 10},
+        ],
+        "app_ops_prefix": "/-/ops",
+        "app_log_scrub_keys": ["iban", "x-account"],
+        "app_sentry_traces_sample_rate": 0.1,
+    },
+    "no limit but the last two": {
+        "app_database_statement_timeout_seconds": 0,
+        "app_request_deadline_seconds": 0,
+        "app_blocked_seconds": 0,
+    },
+}
+# What is given, and the words of the refusal: the variable, and what to do.
+REFUSED = {
+    "a check of no known kind": (
+        {"app_checks": [{"check": "postgress"}]},
+        ["app_checks, item 1, check", "did you mean `postgresql`?"],
+    ),
+    "a misspelt key of a check": (
+        {"app_checks": [{"check": "disk"}, {"check": "disk", "pth": "/"}]},
+        ["app_checks, item 2, pth", "did you mean `path`?"],
+    ),
+    "a key of another kind of check": (
+        {"app_checks": [{"check": "disk", "url": "http://x"}]},
+        ["app_checks, item 1 (disk) has keys that are not its own: url"],
+    ),
+    "an http check without a url": (
+        {"app_checks": [{"check": "http"}]},
+        ["app_checks, item 1 (http)", "url"],
+    ),
+    "a check that takes too long": (
+        {"app_checks": [{"check": "disk", "timeout_seconds": 5}]},
+        ["app_checks, item 1 (disk) is not right", "1.5 at most"],
+    ),
+    "two checks of one name": (
+        {"app_checks": [{"check": "disk"}, {"check": "disk", "path": "/srv"}]},
+        ["disk, disk", "a name of its own"],
+    ),
+    "a database check without a database": (
+        {"app_checks": [{"check": "postgresql"}]},
+        ["asks postgresql", "no DATABASE_URL", "app_database_url"],
+    ),
+    "a password in a check's url": (
+        {"app_checks": [{"check": "postgresql", "url": f"postgresql://u:{HIDDEN}@db/x"}]},
+        ["carries a password", "app_secret_environment"],
+    ),
+    "a password in app_redis_url": (
+        {"app_redis_url": f"redis://:{HIDDEN}@cache/0"},
+        ["app_redis_url", "carries a password"],
+    ),
+    "a password in a setting's url": (
+        {"app_environment": {"BROKER": f"amqp://u:{HIDDEN}@mq/"}},
+        ["app_environment holds BROKER", "app_secret_environment", "app_environment_allowed_names"],
+    ),
+    "settings with names of secrets": (
+        {"app_environment": {"SECRET_KEY": HIDDEN, "smtp_password": HIDDEN, "KEY_OF_C": "c major"}},
+        ["app_environment holds SECRET_KEY, smtp_password, which look like secrets", "app_secrets"],
+    ),
+    "a secret that is not there": (
+        {"app_secrets": {"other": HIDDEN}, "app_secret_environment": {"A": "nowhere"}},
+        ["names nowhere", "It holds: other"],
+    ),
+    "a variable from two places": (
+        {"app_secrets": {"a": HIDDEN}, "app_secret_environment": {"A": "a"}, "app_environment": {"A": "b"}},
+        ["more than one of app_environment", "Keep one"],
+    ),
+    "a variable that cannot be one": (
+        {"app_environment": {"A B": "x"}},
+        ["app_environment", "A B", "letters"],
+    ),
+    "the prefix among the settings": (
+        {"app_environment": {"FLASK_OPS_PREFIX": "/-"}},
+        ["FLASK_OPS_PREFIX is app_ops_prefix"],
+    ),
+    "a prefix that ends in a slash": ({"app_ops_prefix": "/-/"}, ["app_ops_prefix is", "begins with /"]),
+    "a prefix that climbs": ({"app_ops_prefix": "/a/.."}, ["app_ops_prefix is"]),
+    "a deadline below the statement timeout": (
+        {"app_request_deadline_seconds": 10},
+        ["each of these must be below the next", "app_request_deadline_seconds (10)"],
+    ),
+    "a deadline above the graceful timeout": (
+        {"app_request_deadline_seconds": 30},
+        ["each of these must be below the next", "app_web_graceful_timeout_seconds (30)"],
+    ),
+    "a blocked worker noticed after the deadline": (
+        {"app_blocked_seconds": 26},
+        ["app_blocked_seconds (26) below the deadline"],
+    ),
+    "nginx less patient than the app": ({"nginx_proxy_timeout": "30s"}, ["nginx_proxy_timeout (30s)"]),
+    "a sample rate above 1": (
+        {"app_sentry_traces_sample_rate": 5},
+        ["app_sentry_traces_sample_rate is 5", "from 0 to 1"],
+    ),
+    "a worker without a thread": ({"app_web_threads": 0}, ["app_web_threads is 0", "from 1"]),
+    "a key with a comma": ({"app_log_scrub_keys": ["a,b"]}, ["app_log_scrub_keys holds", "a,b"]),
+}
+
+
+def project(folder: Path) -> list[str]:
+    """Write the cases as hosts, and a playbook of the role's own checks; return the command that runs it."""
+    role = folder / "roles/app"
+    (role / "tasks").mkdir(parents=True)
+    for part in ("defaults", "vars", "meta", *(f"tasks/preflight_{name}.yml" for name in PARTS)):
+        (role / part).symlink_to(ROOT / "roles/app" / part)
+    # What is left out looks at the host itself.
+    tasks = [{"name": name, "ansible.builtin.import_tasks": f"preflight_{name}.yml"} for name in PARTS[:2]]
+    (role / "tasks/main.yml").write_text(yaml.safe_dump(tasks))
+    (folder / "group_vars").mkdir()
+    (folder / "group_vars/all").symlink_to(ROOT / "playbooks/group_vars")
+    names = {"name": "Refuse misspelt variables", "check_declaration": {"roles_path": f"{ROOT}/roles"}}
+    play = {"name": "Look", "hosts": "all", "gather_facts": False, "pre_tasks": [names], "roles": ["app"]}
+    (folder / "site.yml").write_text(yaml.safe_dump([play]))
+    cases = {**RIGHT, **{name: given for name, (given, _words) in REFUSED.items()}}
+    shared = {"ansible_connection": "local", "app_name": "demo", "app_wsgi": "demo:app", "app_source": "x"}
+    hosts = {slug(name): {"app_server_names": ["x.example.org"], **given} for name, given in cases.items()}
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": shared, "hosts": hosts}}))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    return [str(program), "--inventory", str(folder / "hosts.yml"), str(folder / "site.yml")]
+
+
+def slug(name: str) -> str:
+    return name.replace(" ", "-").replace("'", "")
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> str:
+    """Run every case once and return all that a person would have seen."""
+    folder = tmp_path_factory.mktemp("preflight")
+    done = subprocess.run(
+        project(folder),
+        cwd=folder,
+        env={**environment(folder), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def refusals(said: str, case: str) -> str:
+    """Return the messages a case was refused with."""
+    lines = re.findall(
+        rf"^(?:fatal|failed): \[{re.escape(slug(case))}\].*? => (\{{.*\}})$", said, re.MULTILINE
+    )
+    return "\n".join(json.loads(line).get("msg", "") for line in lines)
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_what_is_right_passes(said, case):
+    assert f"{slug(case)} " in said.partition("PLAY RECAP")[2]
+    assert refusals(said, case) == ""
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_naming_it_and_the_remedy(said, case):
+    found = refusals(said, case)
+    assert slug(case) in found, "the host is named"
+    for word in REFUSED[case][1]:
+        assert word in found, found
+
+
+def test_refusals_show_no_value_that_may_be_a_secret(said):
+    assert HIDDEN not in said
