@@ -79,6 +79,11 @@ test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
 	@$(TARGET_HOST) prepare
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
+.PHONY: bench
+bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
+	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
+	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
+
 .PHONY: venv venv-dev lock clean
 venv: ## Make .venv for the controller (part of every command above)
 	@$(TARGET_HOST) venv $(CONTROLLER_LOCKS)

@@ -1,18 +1,16 @@
 """init_app in one process: pages, metrics, readiness of a database."""
 
 import json
-import struct
 
 import flask_ops
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_migrate import Migrate
-from flask_ops import checks, metrics, multiproc
+from flask_ops import checks
 from flask_ops.health import CACHE_SECONDS, Readiness
 from flask_ops.middleware import OpsMiddleware, is_internal
 from flask_sqlalchemy import SQLAlchemy
-from prometheus_client import values
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 INTERNAL = {"X-Ops-Internal": "1"}
@@ -81,70 +79,12 @@ def test_init_app_twice_is_refused(app):
         flask_ops.init_app(app)
 
 
-def test_two_apps_keep_two_sets_of_metrics():
-    first, second = Flask("first"), Flask("second")
-    for app in (first, second):
-        app.add_url_rule("/x", "x", lambda: "x")
-        ops = flask_ops.init_app(app)
-        assert app.extensions["flask_ops"] is ops
-    first.test_client().get("/x")
-    counted = 'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/x"} 1.0'
-    assert counted in first.test_client().get("/metrics", headers=INTERNAL).text
-    assert counted not in second.test_client().get("/metrics", headers=INTERNAL).text
-    assert "python_info" in second.test_client().get("/metrics", headers=INTERNAL).text
-
-
 def test_openmetrics_is_given_to_who_asks(app):
     answer = app.test_client().get(
         "/metrics", headers={**INTERNAL, "Accept": "application/openmetrics-text; version=1.0.0"}
     )
     assert answer.content_type.startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
-
-
-def test_scrape_that_meets_a_file_being_made_is_tried_again(app, monkeypatch):
-    found = app.extensions["flask_ops"].metrics
-    source, failures = found._source, iter([struct.error("empty")])
-
-    def flaky():
-        for failure in failures:
-            raise failure
-        return source()
-
-    monkeypatch.setattr(found, "_source", flaky)
-    assert b"flask_ops_info" in found.render(None)[0]
-    failures = iter([struct.error("empty")] * metrics._SCRAPE_ATTEMPTS)
-    with pytest.raises(struct.error):
-        found.render(None)
-
-
-def test_command_line_beside_a_server_leaves_its_metrics_alone(monkeypatch, tmp_path):
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    flask_ops.init_app(Flask("shop"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_multiproc_takes_the_lowest_slot_and_empties_only_its_own_files(monkeypatch, tmp_path):
-    assert [multiproc.lowest_free_slot(taken) for taken in ([], [0, 1], [1], [0, 2])] == [0, 2, 0, 1]
-    monkeypatch.setattr(multiproc, "_state", {"directory": None, "slot": "arbiter"})
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "restored by the fixture")
-    folder = tmp_path / "new" / "metrics"
-    multiproc.prepare(str(folder))
-    (folder / "counter_1.db").touch()
-    (folder / "mine.txt").touch()
-    multiproc.prepare(str(folder))
-    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-    multiproc.use_slot(4)
-    app = Flask("shop")
-    app.add_url_rule("/x", "x", lambda: "x")
-    flask_ops.init_app(app)
-    app.test_client().get("/x")
-    assert {path.name for path in folder.glob("*.db")} == {"counter_4.db", "gauge_max_4.db", "histogram_4.db"}
-    assert 'url_rule="/x"} 1.0' in app.test_client().get("/metrics", headers=INTERNAL).text
-    multiproc.prepare(None)
-    assert multiproc.active_directory() == str(folder)
 
 
 def test_middleware_without_metrics_has_no_metrics_page():

@@ -2,12 +2,29 @@ import io
 import json
 import logging
 import logging.config
+import os
 import sys
 import threading
+import time
 
 import pytest
 import structlog
-from flask_ops import logs
+from flask_ops import json_lines, logs
+from logging_apps import HOSTILE
+
+
+def strict(line):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def shop_loggers():
+    """Return a logger of each kind, unknown to pytest: its own handler raises what ours must swallow."""
+    log = logging.Logger("shop", logging.INFO)
+    log.addHandler(next(x for x in logging.getLogger().handlers if isinstance(x, logs.LineHandler)))
+    return log, structlog.wrap_logger(log)
 
 
 @pytest.fixture
@@ -16,10 +33,11 @@ def written(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     logging.config.dictConfig(logs.dict_config("info"))
     logs.end_request()
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    yield lambda: [strict(line) for line in stream.getvalue().splitlines()]
     structlog.reset_defaults()
 
 
@@ -36,6 +54,7 @@ def test_structlog_and_logging_write_the_same_shape(written):
     logging.getLogger("library").info("later")
     first, second, third = written()
     for line in (first, second):
+        assert list(line)[:7] == list(json_lines.FIRST)
         assert (line["event"], line["price"], line["request_id"], line["user"]) == ("sold tea", 3, "req-1", 7)
         assert line["timestamp"].endswith("Z")
     assert (first["logger"], second["logger"]) == ("shop", "library")
@@ -47,6 +66,61 @@ def test_request_id_that_is_not_ours_to_repeat_is_replaced(given):
     assert logs.begin_request(given) != given
     assert len(logs.current_request_id()) == 32
     logs.end_request()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_content_stays_inside_its_field(written, name):
+    thing = HOSTILE[name]
+    log, structured = shop_loggers()
+    log.info("%s", thing, extra={"thing": thing, "level": thing, "event": "mine"})
+    structured.info(thing, thing=thing, level=thing, logger="mine")
+    structured.info("%s", thing)
+    for line in written():
+        assert (line["level"], line["logger"]) == ("info", "shop")
+        assert line["event"] != "mine"
+        assert isinstance(line["event"], str)
+        assert len(json.dumps(line)) <= logs.LINE_LIMIT_BYTES
+    first, second, _ = written()
+    assert first["extra_event"] == second["extra_logger"] == "mine"
+
+
+def test_values_json_does_not_know_are_shown(written):
+    logging.getLogger("shop").info("x", extra={"things": {1: {2}, "n": float("nan"), "b": b"\xff"}, 7: "y"})
+    assert written()[0]["things"] == {"1": [2], "n": "nan", "b": "b'\\xff'"}
+    assert written()[0]["7"] == "y"
+
+
+@pytest.mark.parametrize("arguments", [("one", "two"), (), ({"a": 1},)])
+def test_wrong_format_arguments_lose_no_words_and_raise_nothing(written, arguments):
+    for log in shop_loggers():
+        log.info("%d of %(all)s", *arguments)
+    for line in written():
+        assert line["event"].startswith("%d of %(all)s")
+        assert all(str(argument) in line["event"] for argument in arguments)
+        assert ("format_error" in line) is bool(arguments)
+
+
+def test_message_whose_argument_cannot_be_shown_keeps_the_others(written):
+    shop_loggers()[0].info("%s %s", HOSTILE["unshowable"], "kept")
+    (line,) = written()
+    assert "Unshowable that cannot be shown" in line["event"]
+    assert "kept" in line["event"]
+
+
+def test_record_that_breaks_the_formatter_is_still_a_line(written):
+    broken = {"name": "shop", "levelno": logging.WARNING, "levelname": "WARNING", "msg": "kept"}
+    shop_loggers()[0].handle(logging.makeLogRecord({**broken, "created": "yesterday"}))
+    (line,) = written()
+    assert (line["level"], line["logger"]) == ("warning", "shop")
+    assert line["event"] == "kept [the rest cannot be shown: TypeError]"
+
+
+def test_filter_that_an_app_gives_our_handler_counts(written):
+    log, _ = shop_loggers()
+    log.handlers[0].addFilter(lambda record: "noise" not in record.getMessage())
+    log.info("noise")
+    log.info("sound")
+    assert [line["event"] for line in written()] == ["sound"]
 
 
 def test_long_record_keeps_its_fields_and_the_end_of_its_traceback(written):
@@ -61,17 +135,40 @@ def test_long_record_keeps_its_fields_and_the_end_of_its_traceback(written):
     assert len(json.dumps(line)) <= logs.LINE_LIMIT_BYTES
 
 
+def test_long_message_is_written_in_reasonable_time(written):
+    begin = time.process_time()
+    logging.getLogger("shop").info("%s", 'password="x" ?a=b ' * 11_000)
+    logging.getLogger("shop").info("y" * 20_000_000)
+    assert time.process_time() - begin < 2
+    assert [line["truncated"] for line in written()] == [True, True]
+
+
 def test_record_of_very_many_fields_is_reduced_to_the_known_ones():
-    text = logs.render(
-        None, "info", {f"field{n}": n for n in range(10_000)} | {"event": "x" * 5000, "level": "info"}
-    )
+    text = json_lines.render({f"field{n}": n for n in range(10_000)} | {"event": "x" * 5000, "level": "info"})
     assert len(text) <= logs.LINE_LIMIT_BYTES
     line = json.loads(text)
     assert (line["level"], line["truncated"], len(line["event"])) == ("info", True, line["event"].count("x"))
 
 
-def test_value_json_does_not_know_is_shown_not_fatal():
-    assert json.loads(logs.render(None, "info", {"event": "x", "thing": {1}}))["thing"] == "{1}"
+def test_traceback_shows_its_source_but_neither_locals_nor_secrets(written):
+    value = os.urandom(8).hex()
+    for log in (logging.getLogger("shop"), structlog.get_logger("shop")):
+        try:
+            password = value
+            raise ValueError('refused {"password": "%s"}' % password)  # noqa: UP031 - as apps write it
+        except ValueError:
+            log.exception("failed", stack_info=True)
+        log.error("failed", exc_info=LookupError(f"?key={value}"))
+        log.error("failed", exc_info=True)
+    lines = written()
+    assert value not in json.dumps(lines)
+    assert [line.get("exception", "").count("password = value") for line in lines] == [0] * 6
+    for line in lines[::3]:
+        assert """raise ValueError('refused {"password": "%s"}' % password)""" in line["exception"]
+        assert line["exception"].endswith('ValueError: refused {"password": [scrubbed]}')
+        assert "test_traceback_shows" in line["stack"]
+    assert lines[1]["exception"] == lines[4]["exception"] == "LookupError: ?[scrubbed]"
+    assert "exception" not in lines[2]
 
 
 def test_uncaught_exceptions_are_logged_and_an_interrupt_is_left_alone(written, capsys):
@@ -94,6 +191,7 @@ def test_a_process_that_has_logging_keeps_it(monkeypatch):
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [handler])
     logs.configure_unless_configured()
+    logs.settle()
     assert root.handlers == [handler]
 
 
@@ -103,6 +201,7 @@ def test_a_person_at_a_terminal_gets_words(monkeypatch, terminal):
     stream.isatty = lambda: terminal
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     logs.configure_unless_configured()

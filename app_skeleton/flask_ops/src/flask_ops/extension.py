@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import declared_checks
+from . import async_views, declared_checks, propagation
 from .errors import init_sentry
 from .health import Check, Readiness
 from .logs import configure_unless_configured
-from .metrics import Metrics
+from .metrics import Metrics, WsgiMetrics
 from .middleware import OpsMiddleware
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def wrap(app: Callable[..., Iterable[bytes]], flask_app: Flask | None) -> OpsMid
         return OpsMiddleware(app, readiness=ops.readiness, metrics=ops.metrics)
     _prepare()
     readiness = Readiness(declared_checks.from_environment(None))
-    return OpsMiddleware(app, readiness=readiness)
+    return OpsMiddleware(app, readiness=readiness, metrics=WsgiMetrics())
 
 
 def _operate(app: Flask, checks: Iterable[Check]) -> Ops:
@@ -66,9 +66,11 @@ def _operate(app: Flask, checks: Iterable[Check]) -> Ops:
     declared = declared_checks.from_environment(app)
     ops = Ops(Readiness([*checks, *declared], context=app.app_context), Metrics(app))
     app.extensions["flask_ops"] = ops
+    async_views.install(app)
     return ops
 
 
 def _prepare() -> None:
+    propagation.install()
     configure_unless_configured()
     init_sentry()

@@ -6,20 +6,23 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from .logs import capture_uncaught
+from . import logs
 
 
 class OpsLogger(Logger):
-    """Log through ``logconfig_dict`` alone.
+    """Log through :mod:`flask_ops.logs`, with none of gunicorn's own handlers."""
 
-    gunicorn takes any ``logconfig_dict`` to mean that there is an access log, and then formats twenty atoms
-    for every request, wanted or not.
-    """
+    _running = False
 
     def setup(self, cfg: Any) -> None:
-        """Apply the configuration, then log uncaught exceptions as well: an app that fails to load is one."""
-        super().setup(cfg)
-        capture_uncaught()
+        """Take over at the start; at a reload keep what the app has added since."""
+        self.cfg = cfg
+        self.loglevel = self.LOG_LEVELS.get(cfg.loglevel.lower(), self.loglevel)
+        if self._running:
+            logs.settle()
+        else:
+            logs.take_over(cfg.loglevel)
+            self._running = True
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Leave the access line to nginx."""

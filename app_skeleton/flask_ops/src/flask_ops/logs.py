@@ -2,116 +2,80 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import logging.config
-import os
-import re
 import sys
-import threading
-import uuid
-from collections.abc import MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
 
-from .settings import release, setting
+from . import json_lines, records, stdio
+from .json_lines import LINE_LIMIT_BYTES
+from .request_id import begin_request, current_request_id, end_request
+from .settings import setting
+from .uncaught import capture_uncaught
 
-#: journald splits a line at 48 KiB (journald.conf(5), LineMax) and the halves are no JSON.
-LINE_LIMIT_BYTES = 48 * 1024 - 1
+__all__ = ["LINE_LIMIT_BYTES", "begin_request", "current_request_id", "end_request"]
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
-_FIRST = ("timestamp", "level", "event", "logger", "request_id", "release", "service")
-#: A field of so many characters may be shortened, and not below that.
-_LONG = 256
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+#: Loggers that an app's ``dictConfig`` switches off unless told otherwise; without them a crash says nothing.
+_NEEDED = ("gunicorn", "flask_ops", "py.warnings")
 
-_request_id: ContextVar[str | None] = ContextVar("flask_ops_request_id", default=None)
-
-
-def current_request_id() -> str | None:
-    """Return the id of the request being answered, or None outside one."""
-    return _request_id.get()
+_ours: logging.Handler | None = None
+_level = "info"
 
 
-def begin_request(given: str | None) -> str:
-    """Take the id nginx gave this request, or make one, and put it in every log line from here on.
+class LineFormatter(logging.Formatter):
+    """Turn a record into one line.
 
-    :param given: the ``X-Request-ID`` header. One that is not 1 to 128 of ``A-Za-z0-9_.-`` is dropped: it
-        would end up in logs, SQL comments and response headers.
+    :param console: coloured words for a person at a terminal instead of JSON.
     """
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    # Requests on one kept-alive connection share a greenlet and with it their context.
-    structlog.contextvars.clear_contextvars()
-    _request_id.set(request_id)
-    return request_id
+
+    def __init__(self, *, console: bool = False) -> None:
+        """Choose how the line looks."""
+        super().__init__()
+        plain = structlog.dev.plain_traceback
+        self._console = structlog.dev.ConsoleRenderer(exception_formatter=plain) if console else None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, whatever the record holds."""
+        fields = records.fields(record)
+        if self._console is None:
+            return json_lines.render(fields)
+        return str(self._console(None, record.levelname, json_lines.harmless(fields)))
 
 
-def end_request() -> None:
-    """Forget the request, so that a line about the connection does not carry the id of its last request."""
-    structlog.contextvars.clear_contextvars()
-    _request_id.set(None)
+class LineHandler(logging.Handler):
+    """Write lines to stdout: the real one, where :mod:`flask_ops.stdio` has taken its place."""
 
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        """Keep what stdout is now."""
+        super().__init__(level)
+        self._stdout = sys.stdout
 
-def _add_context(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    event["request_id"] = _request_id.get()
-    event["release"] = release()
-    event["service"] = os.environ.get("FLASK_OPS_SERVICE") or "app"
-    return event
+    def createLock(self) -> None:
+        """Do without a lock: a line is one write.
 
+        A signal's handler, a forked child, and the thread that watches a blocked hub must be able to log,
+        whoever was logging when they came.
+        """
+        self.lock = None
 
-def _first_things_first(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    return {key: event.pop(key, None) for key in _FIRST} | event
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Write a record that no filter of this handler refuses."""
+        found = self.filter(record)
+        if found:
+            self.emit(found if isinstance(found, logging.LogRecord) else record)
+        return found
 
-
-def _dump(value: object) -> str:
-    # ASCII only: a byte count is a character count, and no locale can turn a log line into an exception.
-    return json.dumps(value, default=repr, ensure_ascii=True)
-
-
-def render(logger: WrappedLogger | None, method: str, event: MutableMapping[str, Any]) -> str:
-    """Return the record as JSON, cut to :data:`LINE_LIMIT_BYTES` and then marked ``"truncated": true``."""
-    line = _dump(event)
-    if len(line) <= LINE_LIMIT_BYTES:
-        return line
-    short = {**event, "truncated": True}
-    sizes = {key: len(_dump(value)) for key, value in short.items()}
-    long = sorted((key for key in sizes if sizes[key] >= _LONG), key=lambda key: sizes[key])
-    left = LINE_LIMIT_BYTES - len(_dump(short)) + sum(sizes[key] for key in long)
-    if left >= len(long) * _LONG:
-        # Shortest first: what one does not need of its share, the longer ones get.
-        for others, key in zip(range(len(long), 0, -1), long, strict=True):
-            short[key] = _cut(short[key], left // others, keep_end=key == "exception")
-            left -= len(_dump(short[key]))
-        return _dump(short)
-    # Thousands of small fields: none is worth more than the ones every reader relies on.
-    return _dump({key: _cut(event.get(key), 4 * _LONG) for key in _FIRST} | {"truncated": True})
-
-
-def _cut(value: object, budget: int, *, keep_end: bool = False) -> object:
-    """Shorten a value until its JSON fits ``budget`` characters.
-
-    :param keep_end: for a traceback, whose end says more than its start.
-    """
-    if len(_dump(value)) <= budget:
-        return value
-    text = value if isinstance(value, str) else _dump(value)
-    while text and len(_dump(text)) > budget:
-        keep = max(0, len(text) * max(budget, 0) // len(_dump(text)) - 1)
-        text = text[len(text) - keep :] if keep_end else text[:keep]
-    return text
-
-
-def _shared_processors() -> list[Any]:
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_context,
-        structlog.processors.StackInfoRenderer(),
-    ]
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; none may fail what the app was doing."""
+        try:
+            line = self.format(record)
+        except Exception as error:
+            words = f"{records.message(record)['event']} [the rest cannot be shown: {type(error).__name__}]"
+            line = self.format(logging.LogRecord(record.name, record.levelno, "", 0, words, None, None))
+        stdio.write_line(line, self._stdout)
 
 
 def dict_config(level: str, *, console: bool = False) -> dict[str, Any]:
@@ -123,32 +87,22 @@ def dict_config(level: str, *, console: bool = False) -> dict[str, Any]:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *_shared_processors(),
+            structlog.contextvars.merge_contextvars,
+            records.keep_apart,
+            records.format_arguments,
+            structlog.processors.StackInfoRenderer(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    # Tracebacks as text from the standard library: it never shows local variables, where secrets live.
-    tail: list[Any] = [structlog.processors.format_exc_info, _first_things_first, render]
-    if console:
-        tail = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "json": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*_shared_processors(), structlog.stdlib.ExtraAdder()],
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
-            }
-        },
-        "handlers": {
-            "stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}
-        },
-        "root": {"level": level.upper(), "handlers": ["stdout"]},
+        "formatters": {"line": {"()": LineFormatter, "console": console}},
+        "handlers": {"line": {"()": LineHandler, "formatter": "line"}},
+        "root": {"level": level.upper(), "handlers": ["line"]},
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "handlers": [], "propagate": True},
             # Six lines at every start about what it found in its own package.
@@ -159,31 +113,80 @@ def dict_config(level: str, *, console: bool = False) -> dict[str, Any]:
     }
 
 
+def take_over(level: str | None = None) -> None:
+    """Make JSON lines of everything this process writes from here on: for a server's process.
+
+    :param level: one of :data:`LEVELS`; what ``GUNICORN_LOG_LEVEL`` says if None, and info if that is wrong.
+    """
+    global _ours, _level
+    wanted = (level or setting("GUNICORN_LOG_LEVEL", "info") or "").lower()
+    _level = wanted if wanted in LEVELS else "info"
+    logging.config.dictConfig(dict_config(_level))
+    _ours = logging.getLogger().handlers[0]
+    stdio.capture(_ours, logging.getLevelNamesMapping()[_level.upper()])
+    # For a logger that neither has a handler nor passes its records on; logging's own prints the bare words.
+    last = LineHandler(logging.WARNING)
+    last.setFormatter(LineFormatter())
+    logging.lastResort = last  # type: ignore[assignment]
+    logging.Handler.handleError = _handler_failed  # type: ignore[method-assign]
+    capture_uncaught()
+
+
+def settle() -> None:
+    """Put right what an app's own set-up of logging undid, once the app is loaded.
+
+    Handlers of the app's that write to stdout or stderr give way to ours, or each line would come a second
+    time, as plain words. Their level and filters go with them; handlers that write elsewhere stay, and so do
+    the levels of loggers other than the root. Without :func:`take_over` there is nothing to put right.
+    """
+    if _ours is None:
+        return
+    root = logging.getLogger()
+    known = [log for log in root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
+    removed = _give_way(root)
+    if _ours not in root.handlers:
+        root.addHandler(_ours)
+    root.setLevel(_level.upper())
+    # Parents before children: a child whose records reach a handler of ours needs none itself.
+    for log in sorted(known, key=lambda log: log.name):
+        removed += _give_way(log)
+        if log.name.startswith(_NEEDED):
+            log.disabled = False
+    if removed:
+        structlog.get_logger(__name__).debug("own handlers of the app gave way to this one", removed=removed)
+
+
+def _handler_failed(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Say in one line that a handler of the app's own failed; logging's own way is to print thirty."""
+    words = f"{json_lines.shown(handler)} failed on a record of {record.name}"
+    failure = logging.LogRecord("flask_ops.uncaught", logging.ERROR, "", 0, words, None, sys.exc_info())
+    _ours.handle(failure)  # type: ignore[union-attr]
+
+
+def _give_way(log: logging.Logger) -> list[str]:
+    foreign = [
+        handler
+        for handler in log.handlers
+        if isinstance(handler, logging.StreamHandler) and stdio.is_standard(handler.stream)
+    ]
+    for handler in foreign:
+        log.removeHandler(handler)
+    if foreign and not _reaches_ours(log):
+        log.addHandler(_ours)  # type: ignore[arg-type]
+    return [f"{handler!r} of {log.name}" for handler in foreign]
+
+
+def _reaches_ours(log: logging.Logger | None) -> bool:
+    while log is not None:
+        if _ours in log.handlers:
+            return True
+        log = log.parent if log.propagate else None
+    return False
+
+
 def configure_unless_configured() -> None:
     """Configure logging for a process that gunicorn does not run: ``flask run``, ``flask db upgrade``."""
-    if not logging.getLogger().handlers:
+    if _ours is None and not logging.getLogger().handlers:
         level = (setting("GUNICORN_LOG_LEVEL", "info") or "info").lower()
         logging.config.dictConfig(dict_config(level, console=sys.stdout.isatty()))
         capture_uncaught()
-
-
-def capture_uncaught() -> None:
-    """Log what would be printed to stderr in plain text: uncaught exceptions and warnings."""
-    logging.captureWarnings(True)
-    log = structlog.get_logger("flask_ops.uncaught")
-
-    def at_exit(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            sys.__excepthook__(kind, error, trace)
-        else:
-            log.critical("uncaught exception", exc_info=(kind, error, trace))
-
-    def in_thread(args: threading.ExceptHookArgs) -> None:
-        log.error(
-            "uncaught exception in a thread",
-            thread=args.thread.name if args.thread else None,
-            exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
-        )
-
-    sys.excepthook = at_exit
-    threading.excepthook = in_thread

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import drain, operators_pages
+from .deadline import limited
 from .health import Readiness
 from .logs import begin_request
-from .metrics import Metrics
+from .metrics import WsgiMetrics
 from .settings import release
 
 Environ = dict[str, Any]
 Answer = tuple[str, str, bytes]
 
 _OURS = frozenset({"x-request-id", "x-release"})
+_EVENTS = "text/event-stream"
 _LOCAL = frozenset({"", "127.0.0.1", "::1"})
 
 
@@ -44,14 +46,14 @@ class OpsMiddleware:
 
     :param app: the app.
     :param readiness: what ``/readyz`` and ``/startupz`` ask.
-    :param metrics: what ``/metrics`` shows; without, it is 404 for everybody.
+    :param metrics: what measures the app and ``/metrics`` shows; without, it is 404 for everybody.
     """
 
     def __init__(
-        self, app: Callable[..., Iterable[bytes]], *, readiness: Readiness, metrics: Metrics | None = None
+        self, app: Callable[..., Iterable[bytes]], *, readiness: Readiness, metrics: WsgiMetrics | None = None
     ):
         """Keep the app and the pages that stand before it."""
-        self._app = app
+        self._app = metrics.measure(app) if metrics else app
         self._readiness = readiness
         self._metrics = metrics
         self._pages: dict[str, Callable[[Environ], Answer]] = {
@@ -74,6 +76,8 @@ class OpsMiddleware:
             headers = [header for header in headers if header[0].lower() not in _OURS]
             # nginx writes the release into its access line, and keeps it from the client.
             ours = [("X-Request-ID", request_id), ("X-Release", release())]
+            if _EVENTS in [value[: len(_EVENTS)] for _, value in headers]:
+                ours += _unbuffered(headers)
             return start_response(status, [*headers, *ours], *exc_info)
 
         page = self._pages.get(environ.get("PATH_INFO", ""))
@@ -83,7 +87,7 @@ class OpsMiddleware:
         # client's. nginx has written it here, over whatever the client claimed.
         if environ.get("REMOTE_ADDR") == "" and "HTTP_X_FORWARDED_FOR" in environ:
             environ["REMOTE_ADDR"] = environ["HTTP_X_FORWARDED_FOR"]
-        return self._app(environ, start_with_id)
+        return limited(self._app, environ, start_with_id)
 
     def _livez(self, environ: Environ) -> Answer:
         return _json("200 OK", {"status": "alive", "release": release()})
@@ -117,6 +121,15 @@ class OpsMiddleware:
             return "404 Not Found", "text/plain; charset=utf-8", b"Not Found\n"
         body, content_type = self._metrics.render(environ.get("HTTP_ACCEPT"))
         return "200 OK", content_type, body
+
+
+def _unbuffered(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what tells nginx to pass each event on as it comes, unless the app has told it something else.
+
+    Over TLS nginx keeps small pieces, the head among them, until 16 KiB have come together.
+    """
+    told = any(name.lower() == "x-accel-buffering" for name, _ in headers)
+    return [] if told else [("X-Accel-Buffering", "no")]
 
 
 def _json(status: str, body: dict[str, Any]) -> Answer:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from . import scrub
+
 _REQUIRED = object()
 _BOOLEANS = {
     "1": True,
@@ -214,14 +216,11 @@ def credential(name: str, default: str | object | None = _REQUIRED) -> str | Non
     :raises SettingError: if there is none and no default, or if it cannot be read.
     """
     path = credential_path(name)
-    if path:
-        try:
-            # Editors end files with a newline; a secret that truly ends in one is not supported.
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except FileNotFoundError:
-            pass
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingError(f"Credential {name!r} cannot be read: {type(error).__name__}.") from error
+    secret = _read_secret(path, name) if path else None
+    if secret is not None:
+        # Whatever quotes it from now on, an exception's words for one, is logged without it.
+        scrub.remember(secret)
+        return secret
     if default is _REQUIRED:
         place = (
             f"no file app_{name} in $CREDENTIALS_DIRECTORY" if path else "$CREDENTIALS_DIRECTORY is not set"
@@ -231,6 +230,16 @@ def credential(name: str, default: str | object | None = _REQUIRED) -> str | Non
             f"Put it in the app's credentials folder as a file named {name!r} and restart the unit."
         )
     return default
+
+
+def _read_secret(path: Path, name: str) -> str | None:
+    try:
+        # Editors end files with a newline; a secret that truly ends in one is not supported.
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"Credential {name!r} cannot be read: {type(error).__name__}.") from error
 
 
 def credential_path(name: str) -> Path | None:

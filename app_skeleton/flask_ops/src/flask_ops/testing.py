@@ -66,7 +66,7 @@ class GunicornServer:
     def __enter__(self) -> GunicornServer:
         """Start it and wait until it answers."""
         self.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__(None, None, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from . import logs
 from .loading import load
 from .settings import setting
 
 app = load(setting("APP_WSGI"))  # type: ignore[arg-type]
+logs.settle()

@@ -1,0 +1,30 @@
+"""A counted load over kept connections: h2load, because a client in Python costs more than what it asks."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+TIMEOUT_SECONDS = 300
+
+
+def send(port: int, paths: Sequence[str], *, requests: int, connections: int, folder: Path) -> list[int]:
+    """Send so many requests, each connection its next one as soon as it has the answer to the last.
+
+    :param port: of nginx on the loopback.
+    :param paths: asked for in turn.
+    :return: how long each answer took, in microseconds.
+    :raises RuntimeError: if an answer was not 200, or one is missing.
+    """
+    addresses, log = folder / "addresses", folder / "answers"
+    addresses.write_text("".join(f"http://localhost:{port}{path}\n" for path in paths))
+    log.unlink(missing_ok=True)
+    command = ["h2load", "--h1", f"--requests={requests}"]
+    command += [f"--clients={connections}", f"--log-file={log}", f"--input-file={addresses}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
+    rows = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
+    bad = [row[1] for row in rows if row[1] != "200"]
+    if done.returncode or bad or len(rows) != requests:
+        raise RuntimeError(f"{len(rows)} of {requests} answers, not 200: {bad[:5]}\n{done.stdout[-800:]}")
+    return [int(row[2]) for row in rows]

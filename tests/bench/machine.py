@@ -1,0 +1,65 @@
+"""Say what was measured on what."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from . import APP_PYTHON, gunicorn, postgresql
+
+PACKAGES = ("flask", "gunicorn", "gevent", "greenlet", "sqlalchemy", "psycopg", "structlog")
+PACKAGES += ("prometheus-client", "prometheus-flask-exporter", "sentry-sdk")
+_ASK = """
+import json, platform, sys
+from importlib import metadata
+versions = {name: metadata.version(name) for name in sys.argv[1:]}
+print(json.dumps({"python": platform.python_version(), **versions}))
+"""
+
+
+#: A load average up to which the machine counts as quiet.
+QUIET = 0.5
+
+
+def load_average() -> float:
+    """Return the load of the last minute; above 0.5 somebody else is at work as well."""
+    return os.getloadavg()[0]
+
+
+def describe() -> dict[str, str | int]:
+    """Return the machine: processor, cores, memory and kernel."""
+    processors = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line for line in processors if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": models[0].split(":")[1].strip() if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory / 2**30),
+        "kernel": platform.release(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that takes part."""
+    return {
+        **json.loads(_first_line([str(APP_PYTHON), "-c", _ASK, *PACKAGES], whole=True)),
+        "nginx": _first_line(["nginx", "-v"]).split("/")[-1],
+        "postgresql": _first_line([str(postgresql.programs() / "postgres"), "-V"]).split()[2],
+        "h2load": _first_line(["h2load", "--version"]).split("/")[-1],
+    }
+
+
+def _first_line(command: list[str], *, whole: bool = False) -> str:
+    done = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=gunicorn.environment(),
+        timeout=30,
+    )
+    return done.stdout if whole else done.stdout.splitlines()[0]

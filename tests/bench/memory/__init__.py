@@ -1,0 +1,1 @@
+"""What the workers' memory is, and how much of it they share."""

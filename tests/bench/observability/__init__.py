@@ -1,0 +1,1 @@
+"""What flask_ops costs a request."""
