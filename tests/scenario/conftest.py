@@ -1,15 +1,27 @@
-"""What scenarios deploy: copies of the sample app, each with a change."""
+"""What scenarios deploy: copies of the sample app, each with a change, and apps of their own."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import further_apps
+import planting
 import pytest
 from target_host.shell import PROJECT_DIR
 
 APP_DIR = PROJECT_DIR / "app_skeleton/inbox"
+HOSTILE = """
+app_name: hostile
+app_server_names: [hostile.localhost]
+app_wsgi: app:app
+app_ops_prefix: /-
+app_secret_environment: {PAYMENT_KEY: payment_key}
+app_required_secrets: [payment_key, sentry_dsn]
+app_sentry_traces_sample_rate: 1.0
+"""
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +43,22 @@ def copied_app(tmp_path_factory) -> Callable[..., Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def hostile(spare) -> SimpleNamespace:
+    """Provision an app that says whatever it is given, with secrets; return it with what Ansible said.
+
+    Ansible runs with all the words it has: what it hides must stay hidden then too.
+    """
+    planted = {"environment": planting.token(), "DSN": planting.token()}
+    more = {
+        "app_source": str(Path(__file__).parent / "hostile"),
+        "app_secrets": {
+            "payment_key": planted["environment"],
+            "sentry_dsn": f"http://{planted['DSN']}@127.0.0.1:{planting.INGEST_PORT}/7",
+        },
+    }
+    app = further_apps.declare(spare, HOSTILE, more)
+    play = app.provision("-vvv", "--diff")
+    return SimpleNamespace(app=app, play=play, planted=planted)

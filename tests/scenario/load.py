@@ -167,11 +167,11 @@ class Load:
             text = response.read()
             value = json.loads(text) if response.status == wanted else None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            tally.failures.append(f"{_now()} {what}, {word}: {type(error).__name__}: {error}")
+            tally.failures.append(f"{now()} {what}, {word}: {type(error).__name__}: {error}")
             return False
         tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - began)
         if value is None or not _right(kind, value, body):
-            tally.failures.append(f"{_now()} {what}, {word}: HTTP {response.status} {text[:200]!r}")
+            tally.failures.append(f"{now()} {what}, {word}: HTTP {response.status} {text[:200]!r}")
             return False
         tally.answers[what] += 1
         if kind == 1:
@@ -190,6 +190,6 @@ def _right(kind: int, value: dict, body: str) -> bool:
     return isinstance(value.get("release"), str)
 
 
-def _now() -> str:
+def now() -> str:
     """Return the time as the journal shows it."""
     return time.strftime("%H:%M:%S", time.gmtime())

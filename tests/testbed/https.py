@@ -64,6 +64,8 @@ class Client:
     :param http_port: its plain port on the loopback.
     :param https_port: its TLS port there.
     :param public_port: the TLS port that the host itself knows, which stands in the Host header.
+    :param ops_prefix: what stands before the paths of the health pages.
+    :param timeout_seconds: how long it waits for an answer to go on.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Client:
     https_port: int
     public_port: int
     ca_path: Path
+    ops_prefix: str = ""
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     def context(self) -> ssl.SSLContext:
         """Return a context that trusts the site's authority and nobody else."""
@@ -83,7 +87,7 @@ class Client:
 
     def connection(self, context: ssl.SSLContext | None = None) -> Connection:
         """Return a connection, not yet open."""
-        return Connection(self.https_port, self.name, context or self.context())
+        return Connection(self.https_port, self.name, context or self.context(), self.timeout_seconds)
 
     def request(
         self,
@@ -96,7 +100,7 @@ class Client:
     ) -> Answer:
         """Ask once, on a connection of its own. `target` goes out as it is given."""
         if plain:
-            connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=self.timeout_seconds)
         else:
             connection = self.connection()
         try:
@@ -123,6 +127,6 @@ class Client:
 
     def release(self) -> str:
         """Return the release that answers now."""
-        answer = self.get("/version")
+        answer = self.get(f"{self.ops_prefix}/version")
         assert answer.status == 200, f"/version: HTTP {answer.status} {answer.text[:500]}"
         return answer.json()["release"]

@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,12 +122,13 @@ def write_inventory(
     host_vars: Mapping[str, Any],
     group_vars: Mapping[str, Any],
     state_dir: Path | None = None,
+    groups: Iterable[str] = ("app_servers", "databases", "brokers"),
 ) -> Path:
-    """Write an inventory of one host that has everything on it."""
-    groups = {group: [host] for group in ("app_servers", "databases", "brokers")}
+    """Write an inventory of one host that is in `groups`: with all of them it has everything on it."""
     shutil.rmtree(path, ignore_errors=True)
+    members = {group: [host] for group in groups}
     return api.write_inventory(
-        path, {host: host_vars}, groups=groups, group_vars=group_vars, state_dir=state_dir
+        path, {host: host_vars}, groups=members, group_vars=group_vars, state_dir=state_dir
     )
 
 

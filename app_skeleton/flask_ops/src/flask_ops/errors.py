@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ TRACES_RATE = "FLASK_OPS_SENTRY_TRACES_SAMPLE_RATE"
 QUEUE_SIZE = 100
 #: How long Sentry may take to answer, and how long a stopping worker waits for what is still queued.
 ANSWER_SECONDS, SHUTDOWN_SECONDS = 5, 2
+#: While reports are lost a worker says so no more often.
+TOLD_EVERY_SECONDS = 60
 #: Libraries, by their names, that Sentry has views into under the same name.
 _LOOKED_INTO = frozenset(
     {"aiohttp", "boto3", "celery", "flask", "httpx", "huey", "pymongo", "redis", "rq", "sqlalchemy"}
@@ -147,6 +150,16 @@ def _transport() -> type[HttpTransport]:
 
     class Transport(HttpTransport):
         TIMEOUT = ANSWER_SECONDS
+        _silent_until = 0.0
+
+        def _get_pool_options(self) -> dict[str, Any]:
+            # urllib3 warns of each retry: a Sentry that is away would fill the journal, three lines a report.
+            return {**super()._get_pool_options(), "retries": False}
+
+        def on_dropped_event(self, reason: str) -> None:
+            if time.monotonic() >= self._silent_until:
+                self._silent_until = time.monotonic() + TOLD_EVERY_SECONDS
+                log.warning("reports do not reach Sentry and are dropped", reason=reason)
 
         def _send_envelope(self, envelope: Any) -> None:
             # Under gevent the sender inherits the context of the request that started it.
