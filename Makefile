@@ -69,7 +69,7 @@ lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 test-fast: lint ## Lint, and every test that needs no host
 	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
-	$(APP_VENV)/bin/python -m pytest -n 2 app_skeleton
+	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton
 
 test: test-fast ## All tests, with hosts of their own
 	@$(TARGET_HOST) prepare

@@ -6,12 +6,18 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+# Machines that write no byte code compile Flask and all else anew at every start of a server: 1.0 s of work
+# instead of 0.4. Here rather than in a fixture, so that pytest's own workers start with it.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(__file__).parents[1] / ".cache" / "pycache")
+os.environ |= {"PYTHONPYCACHEPREFIX": sys.pycache_prefix, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def postgresql_server():
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **as_user)
     try:
         psql = ["psql", "-h", folder, "-U", "inbox", "postgres", "-c", "CREATE DATABASE inbox"]
-        for _ in range(100):
+        for _ in range(600):
             if subprocess.run(psql, check=False, capture_output=True).returncode == 0:
                 break
             time.sleep(0.1)
@@ -61,7 +67,7 @@ def postgresql_server():
         yield PostgreSQL(f"postgresql+psycopg://inbox@/inbox?host={folder}", server.pid)
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(20)
+        server.wait(60)
         shutil.rmtree(folder)
 
 

@@ -6,6 +6,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import celery_queue  # noqa: F401
 import sqlalchemy as sa
 from celery import Celery, signals
 from prometheus_client import Counter

@@ -73,7 +73,7 @@ class Ingest:
         """Return the items of a kind (``event``, ``transaction``) received so far."""
         return [item for raw in list(self.raw) for item in _items(raw) if item.pop("item type") == kind]
 
-    def wait_for(self, kind: str, count: int = 1, timeout: float = 10) -> list[dict]:
+    def wait_for(self, kind: str, count: int = 1, timeout: float = 60) -> list[dict]:
         """Return the items of a kind once there are enough.
 
         :raises AssertionError: if there are not in time; its words hold what there is.

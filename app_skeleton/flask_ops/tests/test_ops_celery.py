@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import celery_queue  # noqa: F401
 import pytest
 from celery import Celery, states
 from flask_ops import task_metrics, tasks
@@ -66,7 +67,7 @@ class Unit:
     def logs(self):
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
-    def wait_for(self, words, count=1, timeout=60):
+    def wait_for(self, words, count=1, timeout=180):
         deadline = time.monotonic() + timeout
         while self.output.read_text().count(words) < count:
             assert time.monotonic() < deadline, self.output.read_text()
@@ -76,7 +77,7 @@ class Unit:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def files(self):
         return sorted(file.name for file in self.metrics.glob("*.db"))

@@ -41,7 +41,7 @@ def ask(server, path):
     begun = time.monotonic()
     got = SimpleNamespace(status=None, body=b"", id=None, error=None)
     try:
-        response, got.body = server.get(path, {"X-Request-ID": path.strip("/").partition("?")[0]}, timeout=20)
+        response, got.body = server.get(path, {"X-Request-ID": path.strip("/").partition("?")[0]}, timeout=40)
         got.status, got.id = response.status, response.getheader("X-Request-ID")
     except (http.client.HTTPException, OSError) as error:
         got.error = error
@@ -58,7 +58,7 @@ def pid(server):
     return int(ask(server, "/pid").body)
 
 
-def eventually(claim, seconds=10.0):
+def eventually(claim, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not (value := claim()):
         assert time.monotonic() < deadline, "it did not become true"

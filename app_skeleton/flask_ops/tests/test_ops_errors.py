@@ -180,6 +180,20 @@ def test_sentry_in_trouble_costs_neither_a_request_nor_the_end(monkeypatch, tmp_
     assert took < 10
 
 
+def test_sentry_that_is_away_is_told_of_once(monkeypatch, tmp_path):
+    with Ingest() as ingest:
+        ingest.stop()
+        use(ingest.dsn, monkeypatch, tmp_path)
+        settings = {TRACES_RATE: "1", "PYTHONPATH": HERE}
+        with GunicornServer("tracing_apps:app", **settings) as server:
+            longest_of(20, lambda: server.get("/boom")[0].status)
+            assert server.stop(signal.SIGTERM) == 0
+            lines = server.logs()
+    assert [line["event"] for line in lines if "retry" in str(line).lower()] == []
+    told = [line for line in lines if line["event"] == "reports do not reach Sentry and are dropped"]
+    assert [line["reason"] for line in told] == ["network"]
+
+
 def longest_of(count, get):
     """Return how long the longest of so many requests took; each must fail by its own fault alone."""
     longest = 0.0

@@ -49,7 +49,7 @@ def serve_noise(monkeypatch):
 def reload(server):
     before = set(server.worker_pids())
     server.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (now := set(server.worker_pids())) or now & before:
         assert time.monotonic() < deadline, server.output.read_text()
         time.sleep(0.02)
@@ -108,9 +108,13 @@ def test_every_line_is_json_whatever_the_app_does(serve_noise, tmp_path, app, wo
 @pytest.mark.parametrize(
     ("app", "env", "said"),
     [
-        ("logging_apps:broken()", {"GUNICORN_PRELOAD": "0"}, "ImportError: no such wörd"),
-        ("syntax:app", {}, "SyntaxError: "),
-        ("logging_apps:basic()", {"GUNICORN_WORKERS": "many"}, "GUNICORN_WORKERS='many'"),
+        ("logging_apps:broken()", {"GUNICORN_PRELOAD": "0"}, ["ImportError: no such wörd"]),
+        ("syntax:app", {}, ["SyntaxError: "]),
+        (
+            "",
+            {"GUNICORN_WORKERS": "many"},
+            ["GUNICORN_WORKERS='many' is not a whole number", "APP_WSGI is not set"],
+        ),
     ],
 )
 def test_server_that_cannot_start_says_so_in_json_alone(serve_noise, tmp_path, monkeypatch, app, env, said):
@@ -119,11 +123,12 @@ def test_server_that_cannot_start_says_so_in_json_alone(serve_noise, tmp_path, m
     server = serve_noise(app, TEST_WORDS="no such wörd", **env)
     server.start()
     try:
-        assert server.process.wait(20) != 0
+        assert server.process.wait(60) != 0
     finally:
         server.stop(signal.SIGKILL)
     lines = parsed(server.output.read_text())
-    assert any(said in line["event"] or said in line.get("exception", "") for line in lines)
+    for words in said:
+        assert any(words in line["event"] or words in line.get("exception", "") for line in lines)
 
 
 START = """
@@ -136,7 +141,7 @@ logs.take_over(sys.argv[1])
 def run(script, level="info"):
     """Run a script whose output is taken over; return its lines."""
     command = [sys.executable, "-c", START + script, level]
-    done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.stderr == b""
     return parsed(done.stdout.decode())
 
@@ -229,7 +234,7 @@ for _ in "abc":
 def test_full_disk_fails_nobody():
     script = "from flask_ops import logs\nlogs.take_over()\nprint('lost')\nimport os\nos._exit(7)"
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([sys.executable, "-c", script], stdout=full, timeout=20, check=False)
+        done = subprocess.run([sys.executable, "-c", script], stdout=full, timeout=60, check=False)
     assert done.returncode == 7
 
 

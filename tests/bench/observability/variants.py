@@ -62,6 +62,7 @@ VARIANTS = (
     _part("sql", "ids sql_comments", "request ids, SQL comments"),
     _part("metrics", "metrics", "metrics"),
     _part("deadline", "deadline", "request deadline"),
+    _part("freeze", "freeze", "gc.freeze before the fork"),
     _part("sentry_off", "sentry_off", "Sentry, no DSN"),
     _part("sentry", "sentry", "Sentry, DSN, 10 % traces", sentry=True),
     Variant(WHOLE, "all of flask_ops, no DSN", OPS),

@@ -8,22 +8,22 @@ if FREEZE == "disable":
     # Nothing is freed while the app loads, so that no hole in a shared page is filled after the fork.
     gc.disable()
 
+from flask_ops import gunicorn_conf  # noqa: E402 - it may not load before that
 from flask_ops.gunicorn_conf import *  # noqa: E402, F403
+
+if FREEZE == "off":
+    # Its hook calls this one. Freezing and taking it back is not the same: the collector's counts stay.
+    gc.freeze = lambda: None
 
 
 def when_ready(server):
-    """Freeze what is loaded, or leave it; flask_ops' own hook of this name, if any, is replaced."""
+    """Do as flask_ops does, which freezes with preload."""
     if FREEZE == "collect":
         gc.collect()
-    if FREEZE != "off":
-        gc.freeze()
-
-
-_post_fork = globals().get("post_fork")
+    gunicorn_conf.when_ready(server)
 
 
 def post_fork(server, worker):
-    """Collect again in the worker."""
+    """Collect in the worker, whatever the arbiter did."""
     gc.enable()
-    if _post_fork:
-        _post_fork(server, worker)
+    gunicorn_conf.post_fork(server, worker)

@@ -6,6 +6,7 @@ Each is what ``flask_ops.gunicorn_conf`` does for that part, and no more.
 from stock_conf import *  # noqa: F403 - first: it patches
 
 # isort: split
+import gc
 import logging
 import os
 
@@ -55,6 +56,13 @@ if "metrics" in parts.NAMES:
     def post_request(worker, req, environ, resp):
         """Count the requests in flight."""
         in_flight.ends(id(req))
+
+
+if "freeze" in parts.NAMES:
+
+    def when_ready(server):
+        """Hide what is loaded from the collector."""
+        gc.freeze()
 
 
 def post_worker_init(worker):

@@ -127,13 +127,17 @@ def nworkers_changed(server, new, old):
 
 
 def when_ready(server):
-    """Close what must not be shared, and hide from the garbage collector what is: no worker is forked yet.
+    """Import what workers need, close what they must not share, hide the rest from the garbage collector.
+
+    No worker is forked yet. Imported in each, the watchdog with its ctypes took most of a worker's start.
 
     Looking for garbage writes to every object, so each worker would soon have its own copy of all that
-    preloading shares: 45 MiB a worker of the sample app instead of 22 (tests/bench/memory; gc.freeze in
+    preloading shares: 45 MiB a worker of the sample app instead of 23 (tests/bench/memory; gc.freeze in
     Python's manual).
     """
     if preload_app:
+        from . import process_metrics, watchdog  # noqa: F401
+
         forking.close_pools()
         gc.freeze()
 

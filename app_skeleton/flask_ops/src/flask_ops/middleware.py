@@ -15,8 +15,8 @@ from typing import Any
 from . import drain, operators_pages
 from .deadline import limited
 from .health import Readiness
-from .logs import begin_request
 from .metrics import WsgiMetrics
+from .request_id import begin_request
 from .settings import release
 
 Environ = dict[str, Any]
@@ -56,6 +56,8 @@ class OpsMiddleware:
         self._app = metrics.measure(app) if metrics else app
         self._readiness = readiness
         self._metrics = metrics
+        # nginx writes the release into its access line, and keeps it from the client.
+        self._release = ("X-Release", release())
         self._pages: dict[str, Callable[[Environ], Answer]] = {
             operators_pages.paths()[name]: page
             for name, page in {
@@ -74,8 +76,7 @@ class OpsMiddleware:
 
         def start_with_id(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             headers = [header for header in headers if header[0].lower() not in _OURS]
-            # nginx writes the release into its access line, and keeps it from the client.
-            ours = [("X-Request-ID", request_id), ("X-Release", release())]
+            ours = [("X-Request-ID", request_id), self._release]
             if _EVENTS in [value[: len(_EVENTS)] for _, value in headers]:
                 ours += _unbuffered(headers)
             return start_response(status, [*headers, *ours], *exc_info)

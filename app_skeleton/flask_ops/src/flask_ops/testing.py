@@ -116,11 +116,11 @@ class GunicornServer:
                 preexec_fn=hand_over,
             )
 
-    def stop(self, sig: int = signal.SIGTERM, timeout: float = 20) -> int:
+    def stop(self, sig: int = signal.SIGTERM, timeout: float = 60) -> int:
         """Send a signal, by default the one systemd sends, and return the exit code.
 
         :param sig: the signal.
-        :param timeout: seconds to wait for the end.
+        :param timeout: seconds to wait for the end; gunicorn itself gives a worker that is deaf 30.
         :raises subprocess.TimeoutExpired: if it does not end.
         """
         if self.process.poll() is None:
