@@ -70,6 +70,7 @@ test-fast: lint ## Lint, and every test that needs no host
 	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton
+	.venv/bin/pytest tests/bench
 
 test: test-fast ## All tests, with hosts of their own
 	@$(TARGET_HOST) prepare

@@ -27,7 +27,7 @@ def run(name, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
