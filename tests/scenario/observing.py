@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from testbed.sites import Site
 
@@ -16,6 +17,19 @@ def units_up(site: Site, app: str = "") -> list[str]:
     """Return the app's units that are loaded: running, failed, or on their way."""
     listed = site.sudo(f"systemctl list-units --all --plain --no-legend '{app or site.app}-*@*'")
     return sorted(line.split()[0] for line in listed.splitlines())
+
+
+def units_left(site: Site, app: str = "", seconds: float = 45) -> list[str]:
+    """Return the app's units once none of them is stopping any more.
+
+    releasectl tells the instance it has left to stop, and does not wait for it: it may finish its requests,
+    for as long as app_stop_timeout_seconds.
+    """
+    states = f"systemctl list-units --all --plain --no-legend '{app or site.app}-*@*' | awk '{{print $3}}'"
+    deadline = time.monotonic() + seconds
+    while "deactivating" in site.sudo(states).split() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return units_up(site, app)
 
 
 def failed_units(site: Site) -> str:

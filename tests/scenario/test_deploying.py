@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from load import Load
-from observing import failed_units, status_of, units_up
+from observing import failed_units, status_of, units_left
 from testbed import durations
 
 PAGE = "src/inbox/templates/index.html"
@@ -104,7 +104,7 @@ def test_nginx_is_never_reloaded_for_a_release(story):
 
 def test_only_the_active_release_is_left_running(site, story):
     active = story.active[-1]
-    assert units_up(site) == [f"{site.app}-web@{active}.service", f"{site.app}-web@{active}.socket"]
+    assert units_left(site) == [f"{site.app}-web@{active}.service", f"{site.app}-web@{active}.socket"]
     assert failed_units(site) == ""
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import further_apps
 import pytest
 import unmodified
-from observing import failed_units, units_up
+from observing import failed_units, units_left
 from pages_load import PagesLoad
 from testbed import durations
 
@@ -204,7 +204,7 @@ def test_no_request_is_lost_over_them(story):
 
 def test_only_the_active_release_is_left_running(money, story):
     active = story.active[-1]
-    assert units_up(money.site, money.name) == [
+    assert units_left(money.site, money.name) == [
         f"{money.name}-web@{active}.service",
         f"{money.name}-web@{active}.socket",
     ]

@@ -4,9 +4,7 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import celery_queue  # noqa: F401
@@ -17,6 +15,7 @@ from flask_ops.request_id import begin_request, current_request_id, end_request
 from flask_ops.scrape import Scraper
 from flask_ops.settings import Mistakes
 from sentry_ingest import Ingest
+from upstream import QuietHandler, serving
 
 HERE = Path(__file__).parent
 ID = "req-7"
@@ -87,22 +86,12 @@ class Unit:
 def echo_url():
     """The address of a server that answers with the request id it was sent."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
-            body = str(self.headers["X-Request-ID"]).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(str(self.headers["X-Request-ID"]).encode())
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield f"{url}/"
 
 
 def service(kind):

@@ -1,10 +1,8 @@
 """Readiness checks declared by name, against the real thing wherever it can run here."""
 
-import http.server
 import json
 import signal
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from flask_ops import checks, declared_checks
 from flask_ops.health import Readiness
 from flask_ops.settings import Mistakes
+from upstream import QuietHandler, serving
 
 
 def declare(monkeypatch, *items):
@@ -93,19 +92,12 @@ def test_disk_mounted_read_only_is_not_ready():
 def service():
     """An HTTP server whose status is that of the path."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
-            self.send_response(int(self.path[1:]))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(status=int(self.path[1:]))
 
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(Handler) as url:
+        yield url
 
 
 def test_http_is_ready_below_400_alone(service):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from flask_ops.testing import GunicornServer
+from flask_ops.testing import GunicornServer, eventually
 
 SECRET = secrets.token_hex()
 ENDED = "request ended at its deadline"
@@ -56,14 +56,6 @@ def ask_at_once(server, *paths):
 
 def pid(server):
     return int(ask(server, "/pid").body)
-
-
-def eventually(claim, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (value := claim()):
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.05)
-    return value
 
 
 def next_pid(server, last):

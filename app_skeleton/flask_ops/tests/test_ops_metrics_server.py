@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from flask_ops.testing import GunicornServer
+from flask_ops.testing import GunicornServer, eventually
 from metrics_pages import OPENMETRICS, samples, total
 
 WORKERS, CLIENTS = 4, 4
@@ -59,14 +59,6 @@ def shown(server, name, **labels):
 def counted(server, **labels):
     """Return how many requests the app has answered, as a scrape says."""
     return shown(server, "flask_http_request_total", **labels)
-
-
-def eventually(claim, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (value := claim()):
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.05)
-    return value
 
 
 class Client:

@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from flask_ops.importing import when_imported
 from flask_ops.request_id import begin_request, end_request
 from flask_ops.settings import SettingError
 from flask_ops.testing import GunicornServer
+from upstream import QuietHandler, serving
 
 ID = "req-42"
 COMMENT = f" /* request_id='{ID}' */"
@@ -33,28 +32,16 @@ def in_request():
 def echo():
     """The address of a server that answers with the headers it was sent; /again leads to another page."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             if self.path == "/again":
-                self.send_response(302)
-                self.send_header("Location", "/")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            body = json.dumps([[name.lower(), value] for name, value in self.headers.items()]).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+                self.answer(status=302, Location="/")
+            else:
+                found = [[name.lower(), value] for name, value in self.headers.items()]
+                self.answer(json.dumps(found).encode())
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 def ids_in(body):

@@ -13,17 +13,9 @@ from pathlib import Path
 
 import pytest
 import sample_apps
-from flask_ops.testing import GunicornServer
+from flask_ops.testing import GunicornServer, eventually
 
 WORKER_CLASSES = ["gevent", "gthread", "sync"]
-
-
-def eventually(claim, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (value := claim()):
-        assert time.monotonic() < deadline, "it did not become true"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,20 @@ from typing import Any
 # LISTEN_PID must be gunicorn's own, and exec keeps a process' id (sd_listen_fds(3)).
 _HAND_OVER = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 _LISTEN_FDS_START = 3
+
+
+def eventually(claim: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait until a claim holds, and return what it said.
+
+    :param claim: asked again and again; it holds when its answer is truthy.
+    :param seconds: how long to wait; long enough for a busy machine.
+    :raises AssertionError: if it did not come to hold.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := claim()):
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.05)
+    return value
 
 
 class UnixConnection(http.client.HTTPConnection):
