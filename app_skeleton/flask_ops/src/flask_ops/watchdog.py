@@ -84,6 +84,8 @@ class Watchdog:
 
     def _hub_runs(self) -> None:
         self._beat = now = monotonic()
+        # Here and nowhere else: a starved process forgives the hub its silence, in the same block as before.
+        self._block_said = False
         if self._seconds:
             for guarded in tuple(running):
                 since = guarded.since
@@ -155,9 +157,7 @@ class Watchdog:
 
     def _look_at_hub(self, now: float) -> None:
         blocked = now - self._beat
-        if not self._blocked_seconds or blocked < self._blocked_seconds:
-            self._block_said = False
-        elif not self._block_said:
+        if self._blocked_seconds and blocked >= self._blocked_seconds and not self._block_said:
             self._block_said = True
             self._say_stack(
                 "the gevent hub is blocked", self._current(), self._main, seconds=round(blocked, 1)
