@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from testbed.https import Client
@@ -16,6 +17,7 @@ from testbed.sites import Site, until
 THREADS = 4
 LIMIT_SECONDS = 240
 SHOWN_FAILURES = 10
+VERSION = "/version"
 
 
 @dataclass
@@ -28,6 +30,22 @@ class Tally:
     posted: list[str] = field(default_factory=list)
     connections: int = 0
     slowest_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, and what a right answer to it is.
+
+    :param is_right: told the answer's body.
+    :param posts: the message it brings, if it brings one.
+    """
+
+    target: str
+    is_right: Callable[[bytes], bool]
+    method: str = "GET"
+    wanted: int = 200
+    body: str | None = None
+    posts: str = ""
 
 
 class Load:
@@ -149,45 +167,56 @@ class Load:
         self, connection: http.client.HTTPConnection, kind: int, word: str, kept: bool, tally: Tally
     ) -> bool:
         """Ask once and check the answer; return whether the connection may be used again."""
-        body = f"{self.marker}-{word}"
-        sent = json.dumps({"source": self.marker, "body": body})
-        method, target, wanted = [
-            ("GET", "/api/v1/messages?limit=2", 200),
-            ("POST", "/api/v1/messages", 201),
-            ("GET", "/version", 200),
-        ][kind]
+        question = self._question(kind, word)
+        path = question.target.partition("?")[0]
         headers = {"Host": self.client.host_header, "Connection": "keep-alive" if kept else "close"}
-        if method == "POST":
+        if question.body is not None:
             headers["Content-Type"] = "application/json"
-        what = f"{method} {target.partition('?')[0]} on a {'kept' if kept else 'new'} connection"
+        what = f"{question.method} {path} on a {'kept' if kept else 'new'} connection"
         began = time.monotonic()
         try:
-            connection.request(method, target, body=sent if method == "POST" else None, headers=headers)
+            connection.request(question.method, question.target, body=question.body, headers=headers)
             response = connection.getresponse()
             text = response.read()
-            value = json.loads(text) if response.status == wanted else None
+            right = response.status == question.wanted and question.is_right(text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             tally.failures.append(f"{now()} {what}, {word}: {type(error).__name__}: {error}")
             return False
         tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - began)
-        if value is None or not _right(kind, value, body):
+        if not right:
             tally.failures.append(f"{now()} {what}, {word}: HTTP {response.status} {text[:200]!r}")
             return False
         tally.answers[what] += 1
-        if kind == 1:
-            tally.posted.append(body)
-        elif kind == 2:
-            tally.releases[value["release"]] += 1
+        if question.posts:
+            tally.posted.append(question.posts)
+        elif path == VERSION:
+            tally.releases[json.loads(text)["release"]] += 1
         # nginx says so after a number of requests on one connection, and closes it.
         return not response.will_close
 
+    def _question(self, kind: int, word: str) -> Question:
+        """Return what to ask.
 
-def _right(kind: int, value: dict, body: str) -> bool:
-    if kind == 0:
-        return isinstance(value.get("messages"), list)
-    if kind == 1:
-        return value.get("body") == body and isinstance(value.get("id"), int)
-    return isinstance(value.get("release"), str)
+        :param kind: 0, 1 or 2, in turn.
+        :param word: different each time.
+        """
+        body = f"{self.marker}-{word}"
+        if kind == 0:
+            return Question("/api/v1/messages?limit=2", lambda text: _holds(text, "messages", list))
+        if kind == 1:
+            return Question(
+                "/api/v1/messages",
+                lambda text: json.loads(text).get("body") == body and _holds(text, "id", int),
+                method="POST",
+                wanted=201,
+                body=json.dumps({"source": self.marker, "body": body}),
+                posts=body,
+            )
+        return Question(VERSION, lambda text: _holds(text, "release", str))
+
+
+def _holds(text: bytes, key: str, kind: type) -> bool:
+    return isinstance(json.loads(text).get(key), kind)
 
 
 def now() -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
-import json
-import time
 from collections.abc import Mapping
 
 from further_apps import App
-from load import Load, Tally, now
+from load import VERSION, Load, Question
 
 WAIT_SECONDS = 40
 
@@ -28,27 +25,8 @@ class PagesLoad(Load):
         super().__init__(app.site, rate=rate)
         # Over a restart requests wait in the socket's backlog for as long as the app takes to start.
         self.client = dataclasses.replace(app.web, timeout_seconds=WAIT_SECONDS)
-        self.pages = {**pages, "/version": '"release"'}
+        self.pages = {**pages, VERSION: '"release"'}
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, kind: int, word: str, kept: bool, tally: Tally
-    ) -> bool:
+    def _question(self, kind: int, word: str) -> Question:
         path = list(self.pages)[kind % len(self.pages)]
-        headers = {"Host": self.client.host_header, "Connection": "keep-alive" if kept else "close"}
-        what = f"GET {path} on a {'kept' if kept else 'new'} connection"
-        began = time.monotonic()
-        try:
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            text = response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            tally.failures.append(f"{now()} {what}, {word}: {type(error).__name__}: {error}")
-            return False
-        tally.slowest_seconds = max(tally.slowest_seconds, time.monotonic() - began)
-        if response.status != 200 or self.pages[path] not in text:
-            tally.failures.append(f"{now()} {what}, {word}: HTTP {response.status} {text[:200]!r}")
-            return False
-        tally.answers[what] += 1
-        if path == "/version":
-            tally.releases[json.loads(text)["release"]] += 1
-        return not response.will_close
+        return Question(path, lambda text: self.pages[path] in text.decode(errors="replace"))

@@ -12,7 +12,7 @@ import sample_apps
 import sentry_sdk
 import structlog
 from flask import Flask
-from flask_ops import logs, sentry_events
+from flask_ops import logs, request_id, sentry_events
 from flask_ops.errors import QUEUE_SIZE, TRACES_RATE, _sampler, init_sentry
 from flask_ops.settings import SettingError
 from flask_ops.testing import GunicornServer
@@ -88,7 +88,7 @@ def test_error_is_reported_with_release_and_request_id_and_no_secret(sentry, mon
 
 
 def test_error_outside_a_request_has_no_request_id(sentry):
-    logs.end_request()
+    request_id.end_request()
     assert init_sentry() is True
     sentry_sdk.capture_message("started")
     (event,) = sentry.wait_for("event")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import structlog
-from flask_ops import json_lines, logs
+from flask_ops import json_lines, logs, request_id
 from logging_apps import HOSTILE
 
 
@@ -36,21 +36,21 @@ def written(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     logging.config.dictConfig(logs.dict_config("info"))
-    logs.end_request()
+    request_id.end_request()
     yield lambda: [strict(line) for line in stream.getvalue().splitlines()]
     structlog.reset_defaults()
 
 
 def test_structlog_and_logging_write_the_same_shape(written):
-    assert logs.begin_request("req-1") == logs.current_request_id() == "req-1"
+    assert request_id.begin_request("req-1") == request_id.current_request_id() == "req-1"
     structlog.contextvars.bind_contextvars(user=7)
     structlog.get_logger("shop").info("sold %s", "tea", price=3)
     logging.getLogger("library").info("sold %s", "tea", extra={"price": 3})
-    logs.begin_request("req-2")
+    request_id.begin_request("req-2")
     logging.getLogger("library").debug("not at this level")
     structlog.get_logger("shop").debug("nor this")
     logging.getLogger("gunicorn.access").info("never")
-    logs.end_request()
+    request_id.end_request()
     logging.getLogger("library").info("later")
     first, second, third = written()
     for line in (first, second):
@@ -63,9 +63,9 @@ def test_structlog_and_logging_write_the_same_shape(written):
 
 @pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a\nb", "ä", "a;b"])
 def test_request_id_that_is_not_ours_to_repeat_is_replaced(given):
-    assert logs.begin_request(given) != given
-    assert len(logs.current_request_id()) == 32
-    logs.end_request()
+    assert request_id.begin_request(given) != given
+    assert len(request_id.current_request_id()) == 32
+    request_id.end_request()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -79,7 +79,7 @@ def test_hostile_content_stays_inside_its_field(written, name):
         assert (line["level"], line["logger"]) == ("info", "shop")
         assert line["event"] != "mine"
         assert isinstance(line["event"], str)
-        assert len(json.dumps(line)) <= logs.LINE_LIMIT_BYTES
+        assert len(json.dumps(line)) <= json_lines.LINE_LIMIT_BYTES
     first, second, _ = written()
     assert first["extra_event"] == second["extra_logger"] == "mine"
 
@@ -132,7 +132,7 @@ def test_long_record_keeps_its_fields_and_the_end_of_its_traceback(written):
     assert line["truncated"] is True
     assert line["exception"].endswith("the end")
     assert line["event"].startswith("failed ü\n")
-    assert len(json.dumps(line)) <= logs.LINE_LIMIT_BYTES
+    assert len(json.dumps(line)) <= json_lines.LINE_LIMIT_BYTES
 
 
 def test_long_message_is_written_in_reasonable_time(written):
@@ -145,7 +145,7 @@ def test_long_message_is_written_in_reasonable_time(written):
 
 def test_record_of_very_many_fields_is_reduced_to_the_known_ones():
     text = json_lines.render({f"field{n}": n for n in range(10_000)} | {"event": "x" * 5000, "level": "info"})
-    assert len(text) <= logs.LINE_LIMIT_BYTES
+    assert len(text) <= json_lines.LINE_LIMIT_BYTES
     line = json.loads(text)
     assert (line["level"], line["truncated"], len(line["event"])) == ("info", True, line["event"].count("x"))
 

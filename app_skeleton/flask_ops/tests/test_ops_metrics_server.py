@@ -133,9 +133,7 @@ class Watching:
         last = {}
         while not self._end.wait(0.2):
             lines = [line.rsplit(b" ", 1) for line in scrape(self.server).splitlines()]
-            now = {
-                at: float(value) for at, value in lines if re.match(rb"\w+_(total|bucket|count|sum)\{", at)
-            }
+            now = {at: float(value) for at, value in lines if COUNTERS.match(at)}
             self.back += [at for at, value in last.items() if now.get(at, -1) < value]
             last = now
             self.files.add(len(list(self.folder.glob("*.db"))))

@@ -133,7 +133,7 @@ def test_server_that_cannot_start_says_so_in_json_alone(serve_noise, tmp_path, m
 
 START = """
 import logging, os, sys, threading, traceback
-from flask_ops import logs, stdio
+from flask_ops import logs, request_id, stdio
 logs.take_over(sys.argv[1])
 """
 
@@ -181,9 +181,9 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 2)
 
 def test_text_without_an_end_of_line_goes_with_its_request_or_its_thread():
     lines = run("""
-logs.begin_request("req-1")
+request_id.begin_request("req-1")
 sys.stdout.write("no end")
-logs.end_request()
+request_id.end_request()
 for number in range(1001):
     stdio.unfinished["stdout", -number - 1] = bytearray(b"left behind")
 sys.stdout.write("the last")

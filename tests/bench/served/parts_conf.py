@@ -11,7 +11,7 @@ import logging
 import os
 
 import parts
-from flask_ops import drain, in_flight, logs, multiproc
+from flask_ops import drain, in_flight, logs, multiproc, request_id
 
 wsgi_app = "parts:create_app()"
 # Without the metrics' part nothing makes this directory.
@@ -31,7 +31,7 @@ if "ids" in parts.NAMES:
 
     def post_request(worker, req, environ, resp):
         """Forget the request id."""
-        logs.end_request()
+        request_id.end_request()
 
 
 if "metrics" in parts.NAMES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .health import Check
 from .migrations import Migrations
+from .native import patched
 from .settings import credential
 
 if TYPE_CHECKING:
@@ -168,12 +168,11 @@ def disk(
 
 def _beside_the_loop(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call what blocks a thread in C in one of its own, where all requests share one thread."""
-    if "gevent.monkey" in sys.modules:
-        from gevent import get_hub, monkey
+    if not patched():
+        return call(*arguments)
+    from gevent import get_hub
 
-        if monkey.is_module_patched("threading"):
-            return get_hub().threadpool.apply(call, arguments)
-    return call(*arguments)
+    return get_hub().threadpool.apply(call, arguments)
 
 
 def _own_engine(engine: Engine) -> Engine:

@@ -18,7 +18,7 @@ import structlog
 
 from . import operators_pages, sentry_events
 from .request_id import current_request_id, end_request
-from .settings import credential, number, release, setting
+from .settings import credential, number, release, service, setting
 
 if TYPE_CHECKING:
     from sentry_sdk.transport import HttpTransport
@@ -54,7 +54,7 @@ def init_sentry() -> bool:
     import sentry_sdk
     from sentry_sdk.integrations import DidNotEnable
 
-    rate = number(TRACES_RATE, 0, maximum=1)
+    rate = traces_rate()
     if sentry_sdk.get_client().options.get("before_send") is _finish:
         return True  # a second app in this process
     options = _options(dsn, rate)
@@ -68,6 +68,14 @@ def init_sentry() -> bool:
         # It makes a record of every request not traced, and drops it then.
         logging.getLogger("sentry_sdk.errors").setLevel(logging.CRITICAL)
     return True
+
+
+def traces_rate() -> float:
+    """Return the share of requests that are traced.
+
+    :raises SettingError: if :data:`TRACES_RATE` is no number from 0 to 1.
+    """
+    return number(TRACES_RATE, 0, maximum=1)
 
 
 def _options(dsn: str, rate: float) -> dict[str, Any]:
@@ -187,5 +195,4 @@ def _finish(event: Any, hint: dict[str, Any]) -> Any:
     if sentry_sdk.get_client().options["traces_sampler"] is None:
         event.get("contexts", {}).pop("trace", None)  # one for the whole process, where requests begin none
     request_id = current_request_id()
-    service = setting("FLASK_OPS_SERVICE", "app")
-    return sentry_events.scrubbed(event, hint, {"service": service, "request_id": request_id})
+    return sentry_events.scrubbed(event, hint, {"service": service(), "request_id": request_id})

@@ -22,13 +22,16 @@ from . import (
     deadline,
     declared_checks,
     drain,
+    errors,
     forking,
     in_flight,
     logs,
     multiproc,
     operators_pages,
+    propagation,
+    request_id,
 )
-from .settings import Reader, SettingError, boolean, choice, integer, number, setting
+from .settings import Reader, SettingError, boolean, choice, integer, service, setting
 
 if "gunicorn.app.wsgiapp" in sys.modules:
     # From here on, so that gunicorn's words about a wrong setting are JSON too; not where a test or a tool
@@ -75,22 +78,22 @@ read.require(
 )
 # Read where they are used; a mistake in one stops the start here.
 read(setting, "APP_WSGI")
-read(number, "FLASK_OPS_SENTRY_TRACES_SAMPLE_RATE", 0, maximum=1)
-read(boolean, "FLASK_OPS_SQL_COMMENTS", True)
-read(boolean, "FLASK_OPS_OUTGOING_REQUEST_ID", True)
 deadline.require_order(read, graceful_timeout=graceful_timeout, timeout=timeout)
 for check in (
     operators_pages.prefix,
     declared_checks.read,
     boot.secret_environment,
     async_views.threads_at_most,
+    errors.traces_rate,
+    propagation.in_sql,
+    propagation.in_outgoing_calls,
 ):
     read.check(check)
 read.finish()
 
 wsgi_app = "flask_ops.wsgi:app"
 bind = _bind()
-proc_name = setting("FLASK_OPS_SERVICE", "app")
+proc_name = service()
 # The heartbeat file must never wait for a disk.
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - made by mkstemp, mode 0600
 
@@ -163,7 +166,7 @@ def post_worker_init(worker):
     # Not at the top: prometheus_client must not be imported before the metrics directory is prepared.
     from . import process_metrics, watchdog
 
-    process_metrics.start_sampler(worker, gevent="gevent" in worker_class.lower())
+    process_metrics.start_sampler(worker)
     logs.settle()
     watchdog.start(worker)
 
@@ -182,4 +185,4 @@ def pre_request(worker, req):
 def post_request(worker, req, environ, resp):
     """Forget the request id: the next lines on this greenlet or thread are about the connection."""
     in_flight.ends(id(req))
-    logs.end_request()
+    request_id.end_request()

@@ -10,12 +10,8 @@ from typing import Any
 import structlog
 
 from . import json_lines, records, stdio
-from .json_lines import LINE_LIMIT_BYTES
-from .request_id import begin_request, current_request_id, end_request
 from .settings import setting
 from .uncaught import capture_uncaught
-
-__all__ = ["LINE_LIMIT_BYTES", "begin_request", "current_request_id", "end_request"]
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 #: Loggers that an app's ``dictConfig`` switches off unless told otherwise; without them a crash says nothing.

@@ -58,15 +58,13 @@ class OpsMiddleware:
         self._metrics = metrics
         # nginx writes the release into its access line, and keeps it from the client.
         self._release = ("X-Release", release())
+        paths = operators_pages.paths()
         self._pages: dict[str, Callable[[Environ], Answer]] = {
-            operators_pages.paths()[name]: page
-            for name, page in {
-                "livez": self._livez,
-                "readyz": self._readyz,
-                "startupz": self._startupz,
-                "version": self._version,
-                "metrics": self._show_metrics,
-            }.items()
+            paths["livez"]: self._livez,
+            paths["readyz"]: self._readyz,
+            paths["startupz"]: self._startupz,
+            paths["version"]: self._version,
+            paths["metrics"]: self._show_metrics,
         }
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:

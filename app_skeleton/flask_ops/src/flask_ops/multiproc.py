@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from . import metric_files
-from .settings import release, setting
+from .settings import release, service
 
 #: The file beside the metrics that says whose they are.
 LABELS_FILE = "labels.json"
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 def labels() -> dict[str, str]:
     """Return the labels of every series of this process group: ``release`` and ``service``."""
-    return {"release": release(), "service": setting("FLASK_OPS_SERVICE", "app") or "app"}
+    return {"release": release(), "service": service()}
 
 
 def prepare(directory: str | None) -> None:

@@ -33,7 +33,8 @@ def prefix() -> str:
 
 def paths() -> dict[str, str]:
     """Return each page's path by its name."""
-    return {name: f"{prefix()}/{name}" for name in NAMES}
+    before = prefix()
+    return {name: f"{before}/{name}" for name in NAMES}
 
 
 def report_clashes(app: Flask) -> None:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from . import in_flight
 from .backlog import BacklogUnknown, listen_backlog
 from .multiproc import current_slot
+from .native import patched
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -128,13 +129,12 @@ class Sampler:
             gauge.set(sum(values))
 
 
-def start_sampler(worker: Any, *, gevent: bool) -> None:
+def start_sampler(worker: Any) -> None:
     """Sample this worker until it ends.
 
     :param worker: gunicorn's worker, after its app is loaded.
-    :param gevent: whether its class is gevent.
     """
-    sampler = Sampler(worker, gevent=gevent)
+    sampler = Sampler(worker, gevent=patched())
     # Under gevent the standard library is patched: this thread is a greenlet of the worker's own loop.
     threading.Thread(target=sampler.run, name="flask-ops-sampler", daemon=True).start()
 

@@ -9,6 +9,22 @@ SQL = "FLASK_OPS_SQL_COMMENTS"
 OUTGOING = "FLASK_OPS_OUTGOING_REQUEST_ID"
 
 
+def in_sql() -> bool:
+    """Return whether SQL statements carry the request id.
+
+    :raises SettingError: if :data:`SQL` is neither on nor off.
+    """
+    return boolean(SQL, True)
+
+
+def in_outgoing_calls() -> bool:
+    """Return whether outgoing HTTP calls carry the request id.
+
+    :raises SettingError: if :data:`OUTGOING` is neither on nor off.
+    """
+    return boolean(OUTGOING, True)
+
+
 def install() -> None:
     """Add the request id to SQL statements, outgoing HTTP calls and Celery's tasks.
 
@@ -16,11 +32,11 @@ def install() -> None:
 
     :raises SettingError: if a switch is neither on nor off.
     """
-    if boolean(SQL, True):
+    if in_sql():
         from . import sql_comments
 
         sql_comments.install()
-    if boolean(OUTGOING, True):
+    if in_outgoing_calls():
         from . import outgoing
 
         outgoing.install()

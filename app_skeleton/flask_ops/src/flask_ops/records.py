@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from .json_lines import RESERVED, shown
 from .request_id import current_request_id
-from .settings import release
+from .settings import release, service
 
 #: What a record has of its own; everything else in it came with ``extra``.
 _OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "_logger", "_name"})
@@ -34,7 +33,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
         "logger": record.name,
         "request_id": current_request_id(),
         "release": release(),
-        "service": os.environ.get("FLASK_OPS_SERVICE") or "app",
+        "service": service(),
         **found,
         **({"exception": trace} if trace else {}),
     }

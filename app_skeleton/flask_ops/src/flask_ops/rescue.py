@@ -11,7 +11,7 @@ from typing import Any
 
 from . import deadline, json_lines
 from .deadline import Call, Guarded
-from .settings import release
+from .settings import release, service
 
 
 @cache
@@ -36,7 +36,7 @@ def say(event: str, *, level: str = "error", **fields: Any) -> None:
         "logger": "flask_ops.watchdog",
         "request_id": None,
         "release": release(),
-        "service": os.environ.get("FLASK_OPS_SERVICE") or "app",
+        "service": service(),
         "pid": os.getpid(),
         **fields,
     }

@@ -251,6 +251,11 @@ def credential_path(name: str) -> Path | None:
     return Path(folder) / f"app_{name}" if folder else None
 
 
+def service() -> str:
+    """Return what this process group is called in logs, metrics and Sentry."""
+    return os.environ.get("FLASK_OPS_SERVICE") or "app"
+
+
 def release() -> str:
     """Return the id of the release that runs, ``dev`` outside a release."""
     return os.environ.get("RELEASE_ID") or "dev"

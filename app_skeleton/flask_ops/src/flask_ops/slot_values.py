@@ -14,10 +14,10 @@ import struct
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gevent import monkey
 from prometheus_client.mmap_dict import mmap_key
 
 from . import metric_files
+from .native import original
 
 _INITIAL_BYTES = 1 << 16
 _DOUBLE = 8
@@ -93,7 +93,7 @@ class Store:
         self._values: list[SlotValue] = []
         # The interpreter's own: held for a microsecond and never over a switch, also by threads beside
         # gevent's.
-        self.lock = monkey.get_original("_thread", "allocate_lock")()
+        self.lock = original("_thread", "allocate_lock")()
 
     def move(self, slot: str) -> None:
         """Write to another slot's files from now on, continuing what they hold."""

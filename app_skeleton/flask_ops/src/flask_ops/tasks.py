@@ -21,9 +21,9 @@ import structlog
 from celery import Celery, signals
 
 from . import logs, multiproc, propagation, task_metrics
-from .errors import TRACES_RATE, init_sentry
+from .errors import init_sentry, traces_rate
 from .request_id import begin_request, current_request_id, end_request
-from .settings import Reader, boolean, choice, number, setting
+from .settings import Reader, choice, setting
 
 #: The message header, and the attribute of ``task.request``.
 HEADER = "flask_ops_request_id"
@@ -86,9 +86,8 @@ def _begin(role: str) -> None:
 def _require_settings() -> None:
     read = Reader()
     read(choice, "GUNICORN_LOG_LEVEL", "info", allowed=logs.LEVELS)
-    read(number, TRACES_RATE, 0, maximum=1)
-    for switch in (propagation.SQL, propagation.OUTGOING):
-        read(boolean, switch, True)
+    for look in (traces_rate, propagation.in_sql, propagation.in_outgoing_calls):
+        read.check(look)
     read.finish()
 
 
