@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import further_apps
 import pytest
 from observing import failed_units, status_of, units_up
 from testbed import durations, sites
 
 NAME = "notes-2"
+DECLARATION = f"""
+app_name: {NAME}
+app_server_names: [{NAME}.localhost]
+app_wsgi: app:app
+app_required_secrets: []
+"""
 CODE = '''"""An app that imports nothing of this project."""
 
 from flask import Flask
@@ -29,28 +36,14 @@ def second(spare, tmp_path_factory):
     source.mkdir()
     (source / "app.py").write_text(CODE)
     (source / "requirements.txt").write_text("flask\n")
-    ca_dir = spare.state_dir / f"{NAME}-ca"
-    shared = {name: value for name, value in spare.vars.items() if name.startswith("nginx_")}
-    inventory = sites.write_inventory(
-        sites.INVENTORY_DIR / f"{spare.name}-second",
-        spare.name,
-        spare.declaration.host_vars(),
-        {
-            **shared,
-            "app_name": NAME,
-            "app_server_names": [f"{NAME}.localhost"],
-            "app_source": str(source),
-            "app_wsgi": "app:app",
-            "app_required_secrets": [],
-            "tls_local_ca_dir": str(ca_dir),
-        },
-        state_dir=spare.state_dir,
+    app = further_apps.declare(
+        spare, DECLARATION, {"app_source": str(source)}, groups=("app_servers", "databases", "brokers")
     )
-    seen = SimpleNamespace(inventory=inventory, pids=[spare.pids()], active=status_of(spare)["active"])
-    play = spare.play("site", inventory=inventory, label="site.yml of a second app").ok()
-    durations.record(f"{spare.name} site.yml of a second app", play.seconds)
+    seen = SimpleNamespace(
+        inventory=app.inventory, web=app.web, pids=[spare.pids()], active=status_of(spare)["active"]
+    )
+    app.provision()
     seen.pids.append(spare.pids())
-    seen.web = spare.client(f"{NAME}.localhost", ca_dir / "ca.crt")
     return seen
 
 
