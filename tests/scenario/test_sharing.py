@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import further_apps
 import pytest
 from observing import failed_units, status_of, units_up
-from testbed import durations, sites
+from testbed import durations
 
 NAME = "notes-2"
 DECLARATION = f"""
