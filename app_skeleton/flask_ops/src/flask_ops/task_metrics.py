@@ -21,6 +21,10 @@ class _Metrics:
     tick: Gauge | None
 
 
+#: Longer than the main process, however busy, takes to tell of one task twice; shorter than one that is tried
+#: again takes to meet its time limit again.
+TOLD_AGAIN_SECONDS = 10.0
+
 _metrics: list[_Metrics] = []
 #: When each running task began, by the monotonic clock.
 _running: dict[str, float] = {}
@@ -69,10 +73,10 @@ def ended(task_id: str, name: str, state: str | None) -> None:
 def lost(task_id: str, name: str) -> None:
     """Count a failure that the worker's main process tells of: its child was killed and cannot.
 
-    Celery tells of a time limit twice, within the same instant.
+    Celery tells of a time limit twice, one right after the other.
     """
     now = time.monotonic()
-    for known in [known for known, told in _told.items() if now - told > 1]:
+    for known in [known for known, told in _told.items() if now - told > TOLD_AGAIN_SECONDS]:
         del _told[known]
     if task_id not in _running and task_id not in _told:
         _told[task_id] = now
