@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 
-from testbed.sites import Site
+from testbed.sites import Site, until
 
 
 def status_of(site: Site, app: str = "") -> dict:
@@ -26,9 +25,7 @@ def units_left(site: Site, app: str = "", seconds: float = 45) -> list[str]:
     for as long as app_stop_timeout_seconds.
     """
     states = f"systemctl list-units --all --plain --no-legend '{app or site.app}-*@*' | awk '{{print $3}}'"
-    deadline = time.monotonic() + seconds
-    while "deactivating" in site.sudo(states).split() and time.monotonic() < deadline:
-        time.sleep(0.5)
+    until(seconds, lambda: "deactivating" not in site.sudo(states).split(), interval_seconds=0.5)
     return units_up(site, app)
 
 
