@@ -3,6 +3,7 @@
 import getpass
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 # Machines that write no byte code compile Flask and all else anew at every start of a server: 1.0 s of work
@@ -75,3 +77,13 @@ def postgresql_server():
 def postgresql(postgresql_server):
     """The address of a database for SQLAlchemy."""
     return postgresql_server.url
+
+
+@pytest.fixture
+def postgresql_database(postgresql_server):
+    """The address of an empty database of the test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgresql_server.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgresql_server.url.replace("@/inbox?", f"@/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

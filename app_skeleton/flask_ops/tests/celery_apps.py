@@ -19,14 +19,15 @@ if os.environ.get("TEST_WITH_FLASK"):
 
 log = logging.getLogger("shop.tasks")
 folder = Path(os.environ.get("TEST_BROKER_DIR", "."))
-app = Celery("shop", broker="filesystem://")
-app.conf.update(
-    broker_transport_options={
+app = Celery("shop", broker=os.environ.get("TEST_BROKER_URL", "filesystem://"))
+if "TEST_BROKER_URL" not in os.environ:
+    app.conf.broker_transport_options = {
         "data_folder_in": str(folder / "queue"),
         "data_folder_out": str(folder / "queue"),
         "control_folder": str(folder / "control"),
         "polling_interval": 0.05,
-    },
+    }
+app.conf.update(
     broker_connection_retry_on_startup=True,
     beat_schedule={"often": {"task": "shop.note", "schedule": 0.2}},
     beat_max_loop_interval=0.2,

@@ -13,6 +13,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+def unpacked(body: bytes, encoding: str | None) -> bytes:
+    """Return a body as it was before it was packed."""
+    if encoding == "br":  # where brotli is installed, Sentry's client uses it
+        import brotli
+
+        return brotli.decompress(body)
+    return gzip.decompress(body) if encoding == "gzip" else body
+
+
 class Ingest:
     """A server on a loopback port.
 
@@ -32,9 +41,9 @@ class Ingest:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                packed = self.headers.get("Content-Encoding") == "gzip"
+                body = unpacked(body, self.headers.get("Content-Encoding"))
                 # Headers too: a secret may leave by any way.
-                ingest.raw.append(bytes(self.headers) + (gzip.decompress(body) if packed else body))
+                ingest.raw.append(bytes(self.headers) + body)
                 self.answer()
 
             def answer(self):

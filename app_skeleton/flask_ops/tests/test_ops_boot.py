@@ -29,6 +29,41 @@ def test_app_finds_its_secrets_where_it_has_always_looked(monkeypatch, credentia
     assert boot.secret_environment() == {"SHOP_KEY": key, "SHOP_SETTINGS": settings}
 
 
+@pytest.mark.parametrize(
+    ("told", "passwords", "found"),
+    [
+        ("unix:///run/redis.sock?db=3", {}, "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix:///run/redis.sock", {}, "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("unix:///r.sock?db=3", {"redis": "p@s/s"}, "redis+socket://:p%40s%2Fs@/r.sock?virtual_host=3"),
+        ("redis+socket:///b.sock?virtual_host=1", {}, "redis+socket:///b.sock?virtual_host=1"),
+        ("redis+socket:///b.sock?virtual_host=1", {"redis": "x"}, "redis+socket://:x@/b.sock?virtual_host=1"),
+        ("redis://cache:6379/1", {}, "redis://cache:6379/1"),
+        ("redis://cache:6379/1", {"redis": "p@s/s"}, "redis://:p%40s%2Fs@cache:6379/1"),
+        ("redis://me@cache:6379/1", {"redis": "pw"}, "redis://me:pw@cache:6379/1"),
+        ("redis://:own@cache/1", {"redis": "pw"}, "redis://:own@cache/1"),
+        ("redis://queue/0", {"redis": "pw", "broker": "q"}, "redis://:q@queue/0"),
+        ("rediss://cache/1", {}, "rediss://cache/1?ssl_cert_reqs=required"),
+        ("rediss://cache/1?ssl_cert_reqs=none", {}, "rediss://cache/1?ssl_cert_reqs=none"),
+        ("amqp://mq/shop", {"redis": "pw"}, "amqp://mq/shop"),
+        ("amqp://shop@mq/shop", {"broker": "p@s/s"}, "amqp://shop:p%40s%2Fs@mq/shop"),
+        ("amqps://me@mq:5671/shop", {"broker": "pw"}, "amqps://me:pw@mq:5671/shop"),
+        ("amqp://me:own@mq/shop", {"broker": "pw"}, "amqp://me:own@mq/shop"),
+    ],
+)
+def test_celery_is_told_its_broker_with_the_password(monkeypatch, credentials, told, passwords, found):
+    monkeypatch.setenv("BROKER_URL", told)
+    monkeypatch.delenv(boot.BROKER, raising=False)
+    for name, password in passwords.items():
+        credentials(f"{name}_password", password)
+    assert boot.broker_environment() == {boot.BROKER: found}
+
+
+def test_broker_that_somebody_named_to_celery_stays(monkeypatch, credentials):
+    monkeypatch.setenv("BROKER_URL", "redis://127.0.0.1/0")
+    monkeypatch.setenv(boot.BROKER, "redis://127.0.0.1/1")
+    assert boot.broker_environment() == {}
+
+
 def test_every_mistake_is_named_at_once(monkeypatch, credentials):
     credentials("known", "x")
     monkeypatch.setenv(boot.VALUES, '{"A": "absent", "B-1": "known", "C": "known"}')

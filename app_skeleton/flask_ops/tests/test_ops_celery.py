@@ -2,6 +2,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from upstream import QuietHandler, serving
 HERE = Path(__file__).parent
 ID = "req-7"
 SECRET = secrets.token_urlsafe(16)
+# Port 1 is reserved and refuses at once.
+NOBODY = "redis://127.0.0.1:1/0"
 
 
 class Unit:
@@ -36,6 +39,9 @@ class Unit:
             (self.folder / name).mkdir()
         self.metrics = self.folder / "metrics"
         self.output = self.folder / "output"
+        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.told.bind(str(self.folder / "notify"))
+        self.told.settimeout(60)
         settings = {
             "PYTHONPATH": str(HERE),
             "APP_CELERY": "celery_apps:app",
@@ -43,6 +49,7 @@ class Unit:
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
             "GUNICORN_LOG_LEVEL": "info",
             "RELEASE_ID": "r1",
+            "NOTIFY_SOCKET": str(self.folder / "notify"),
             **env,
         }
         with self.output.open("wb") as output:
@@ -128,7 +135,10 @@ def units(postgresql_server, echo_url, tmp_path_factory):
                 found[pool].wait_for('"event": "noted"', 3)
                 found[pool].wait_for('"event": "Task shop.sell')
                 found[pool].wait_for("LookupError")
+            # Until the killed process is gone: Celery told to stop in the moment of a kill may wait for ever,
+            # for systemd to end it.
             found["prefork"].wait_for("Hard time limit")
+            found["prefork"].wait_for("exited with")
             found["beat"].wait_for("Scheduler: Sending due task", 2)
             ingest.wait_for("event", 3)
             for unit in found.values():
@@ -160,6 +170,40 @@ def test_unit_writes_json_lines_alone_from_its_start_to_its_end(units, name):
     for line in units[name].logs():
         assert {"timestamp", "level", "event", "logger", "request_id", "release", "service"} <= line.keys()
     assert units[name].exit == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_systemd_is_told_when_a_worker_consumes_and_when_it_takes_no_more(units, pool):
+    assert [units[pool].told.recv(100) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
+
+
+def test_systemd_is_told_when_beat_ticks(units):
+    assert units["beat"].told.recv(100) == b"READY=1"
+
+
+def test_worker_without_a_broker_is_not_ready(tmp_path):
+    worker = Unit(tmp_path, "--app", "flask_ops.worker", "worker", "--pool", "solo", TEST_BROKER_URL=NOBODY)
+    try:
+        worker.wait_for("Trying again in", 2)
+        worker.told.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            worker.told.recv(100)
+    finally:
+        worker.process.kill()
+        worker.process.wait()
+
+
+def test_flower_writes_json_lines_alone(tmp_path):
+    flower = Unit(
+        tmp_path, "--app", "flask_ops.worker", "flower", "--logging=none", f"--unix-socket={tmp_path}/flower"
+    )
+    try:
+        flower.wait_for("Visit me via unix socket file")
+        assert {line["service"] for line in flower.logs()} == {"app"}
+        assert not flower.metrics.exists()
+    finally:
+        flower.process.kill()
+        flower.process.wait()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
@@ -242,6 +286,7 @@ def test_worker_with_wrong_settings_names_them_all_and_does_not_start(monkeypatc
         ("/srv/shop/venv/bin/celery --app shop worker", "worker"),
         ("/venv/celery/__main__.py -A worker beat", "beat"),
         ("/venv/bin/celery -A worker inspect ping", None),
+        ("/venv/celery/__main__.py --app flask_ops.worker flower --logging=none", "flower"),
         ("/venv/bin/celery", None),
         ("/venv/bin/gunicorn worker", None),
     ],

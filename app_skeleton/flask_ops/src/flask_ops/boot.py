@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import re
 
-from .settings import Reader, SettingError, credential, credential_path, json_value
+from .broker import celery_url
+from .settings import Reader, SettingError, credential, credential_path, json_value, setting
 
 VALUES = "FLASK_OPS_SECRET_ENVIRONMENT"
 FILES = "FLASK_OPS_SECRET_FILES"
+#: Where Celery looks before it looks into any configuration ("Configuration and defaults" in its user guide).
+BROKER = "CELERY_BROKER_URL"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -45,9 +48,21 @@ def _file_of(name: str) -> str:
     return str(path)
 
 
+def broker_environment() -> dict[str, str]:
+    """Return the variable that tells Celery its broker: ``BROKER_URL``, with its password.
+
+    So an app that has no setting for it, or one of its own, uses the broker that was provisioned for it.
+    """
+    url = setting("BROKER_URL", None)
+    if url is None or os.environ.get(BROKER):
+        return {}
+    return {BROKER: celery_url(url)}
+
+
 def export_secrets() -> None:
-    """Put the secrets where the app looks for them.
+    """Put the secrets where the app, and Celery, look for them.
 
     :raises Mistakes: as :func:`secret_environment`.
     """
     os.environ.update(secret_environment())
+    os.environ.update(broker_environment())

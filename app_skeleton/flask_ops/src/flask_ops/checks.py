@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .health import Check
 from .migrations import Migrations
-from .native import patched
+from .native import beside_the_loop
 from .settings import credential
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def disk(
     folder = path or str(Path.home())
 
     def probe() -> None:
-        state = _beside_the_loop(os.statvfs, folder)
+        state = beside_the_loop(os.statvfs, folder)
         if state.f_flag & os.ST_RDONLY:
             raise NoRoom(f"{folder} is mounted read-only")
         kinds = {"room": (state.f_bavail, state.f_blocks), "inodes": (state.f_favail, state.f_files)}
@@ -164,15 +163,6 @@ def disk(
                 raise NoRoom(f"{100 * free / total:.1f} % of {kind} free at {folder}")
 
     return Check(name, probe, timeout_seconds)
-
-
-def _beside_the_loop(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call what blocks a thread in C in one of its own, where all requests share one thread."""
-    if not patched():
-        return call(*arguments)
-    from gevent import get_hub
-
-    return get_hub().threadpool.apply(call, arguments)
 
 
 def _own_engine(engine: Engine) -> Engine:

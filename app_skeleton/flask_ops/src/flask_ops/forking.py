@@ -5,6 +5,23 @@ from __future__ import annotations
 import gc
 import sys
 
+from .native import patched
+
+#: Timers that libraries set as they are imported are due by then: Flask-Limiter's sets one of 10 ms.
+SETTLE_SECONDS = 0.02
+
+
+def settle() -> None:
+    """Let gevent's threads that are about to end do so here.
+
+    One that begins before a fork and ends in a worker is unknown there: `threading` keeps the forking one
+    alone, and each worker would log a KeyError.
+    """
+    if patched():
+        import gevent
+
+        gevent.sleep(SETTLE_SECONDS)
+
 
 def close_pools() -> int:
     """Close the database connections that wait in SQLAlchemy's pools; the next use opens others.

@@ -141,6 +141,7 @@ def when_ready(server):
     if preload_app:
         from . import process_metrics, watchdog  # noqa: F401
 
+        forking.settle()
         forking.close_pools()
         gc.freeze()
 

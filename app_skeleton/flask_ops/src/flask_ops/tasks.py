@@ -6,6 +6,9 @@ of it hangs on Celery's signals ("Signals" in its user guide), and no setting of
 
 A request's id goes along with the tasks it sends, and with the tasks those send. A task that no request
 caused (beat's) takes the id of the task at its root.
+
+systemd (``Type=notify``) is told when a worker has begun to consume and when beat has read its schedule, so
+that a start that returns has come to something.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
+from gunicorn.systemd import sd_notify
 
 from . import logs, multiproc, propagation, task_metrics
 from .errors import init_sentry, traces_rate
@@ -48,7 +52,7 @@ def init_celery(app: Celery) -> Celery:
 
 
 def connect() -> None:
-    """Connect to Celery's signals, and begin at once where the command line is a worker's or beat's."""
+    """Connect to Celery's signals, and begin at once where the command line starts something that stays."""
     for signal, receiver in _RECEIVERS.items():
         signal.connect(receiver, dispatch_uid=f"flask_ops.{receiver.__name__}")
     role = _role_of(sys.argv)
@@ -57,11 +61,11 @@ def connect() -> None:
 
 
 def _role_of(arguments: list[str]) -> str | None:
-    """Return ``worker`` or ``beat`` if that is what Celery's command line starts, otherwise None."""
+    """Return ``worker``, ``beat`` or ``flower`` if Celery's command line starts it, otherwise None."""
     if not any("celery" in "/".join(Path(program).parts[-2:]) for program in arguments[:1]):
         return None
     for before, word in pairwise(arguments):
-        if word in ("worker", "beat") and before not in ("-A", "--app"):
+        if word in ("worker", "beat", "flower") and before not in ("-A", "--app"):
             return word
     return None
 
@@ -75,6 +79,10 @@ def _begin(role: str) -> None:
         return
     _require_settings()
     _state["role"] = role
+    if role == "flower":
+        multiproc.active_directory()  # it runs no task, and its own metrics are of one process
+        _configure_logging()
+        return
     multiproc.prepare(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
     if role == "beat":
         multiproc.use_slot("beat")
@@ -125,6 +133,16 @@ def _on_celeryd_after_setup(**_: Any) -> None:
     logs.settle()
 
 
+def _on_worker_ready(**_: Any) -> None:
+    # Sent once, when the first connection to the broker consumes. Later ones may come and go: Celery's own
+    # loop connects again, and systemd has nothing to mend there.
+    sd_notify("READY=1", log)
+
+
+def _on_worker_shutting_down(**_: Any) -> None:
+    sd_notify("STOPPING=1", log)
+
+
 def _on_worker_process_init(**_: Any) -> None:
     """Give a pool's process the slot of its index, which its successor will have again."""
     from billiard import current_process
@@ -140,6 +158,7 @@ def _on_beat_init(sender: Any, **_: Any) -> None:
     task_metrics.watch_beat(sender.scheduler)
     init_sentry()
     logs.settle()
+    sd_notify("READY=1", log)
 
 
 def _on_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
@@ -177,6 +196,8 @@ _RECEIVERS = {
     signals.setup_logging: _on_setup_logging,
     signals.celeryd_init: _on_celeryd_init,
     signals.celeryd_after_setup: _on_celeryd_after_setup,
+    signals.worker_ready: _on_worker_ready,
+    signals.worker_shutting_down: _on_worker_shutting_down,
     signals.worker_process_init: _on_worker_process_init,
     signals.beat_init: _on_beat_init,
     signals.before_task_publish: _on_publish,
