@@ -57,6 +57,7 @@ from ansible.module_utils.release_source import (
     read_tree,
     split_wsgi,
 )
+from ansible.module_utils.release_static import MANIFEST, names_are_taken, prepared
 from ansible.module_utils.release_tools import locked, without_userinfo, write_text
 from ansible.module_utils.release_wheel import own_wheel
 
@@ -134,12 +135,25 @@ options:
     elements: path
     default: []
   static_dir:
-    description: Folder inside the project's wheel or plain tree whose files nginx serves, such as
-      V(inbox/static). Empty means none.
+    description:
+      - Folder inside the project's wheel or plain tree whose files nginx serves, such as V(inbox/static).
+        Empty means none.
+      - In the release each file has a copy under a name with a hash of its content, which browsers may keep
+        for ever; text is compressed beside it. C(manifest.json) says which copy is whose, and
+        C(RELEASE_STATIC_DIR) in C(release.env) where it all lies. A folder with a C(manifest.json) of its own
+        gets no copies.
     type: str
     default: ""
   migrate_command:
     description: Command that migrates the database, for C(release.env). One line.
+    type: str
+    default: ""
+  celery:
+    description: The release's Celery app, such as V(shop.worker:app), for C(release.env). Empty means none.
+    type: str
+    default: ""
+  beat_scheduler:
+    description: Class of beat's scheduler, for C(release.env). Empty means the one the app names.
     type: str
     default: ""
   python_version:
@@ -311,6 +325,8 @@ class Build:
     tree: Tree
     local: list[Tree]
     wanted: Wanted
+    # Learned when the static files are there.
+    has_manifest: bool = False
 
     @property
     def cache(self) -> Path:
@@ -386,8 +402,9 @@ def start(params: dict, held: contextlib.ExitStack) -> Build:
     require_packaging()
     if not APP_NAME.fullmatch(params["app_name"]):
         raise Refused(f"app_name is `{params['app_name']}`: wanted are a to z, 0 to 9, - and _, 30 at most")
-    if any(ord(character) < 32 for character in params["migrate_command"]):
-        raise Refused("migrate_command must be one line")
+    for name in ("migrate_command", "celery", "beat_scheduler"):
+        if any(ord(character) < 32 for character in params[name]):
+            raise Refused(f"{name} must be one line")
     split_wsgi(params["wsgi"])
     target = Target(params["python_version"], params["machine"], params["glibc"])
     origin = parse_origin(params["source"])
@@ -446,7 +463,7 @@ def check(build: Build) -> None:
     if build.wanted.package:
         learn_version(build)
         refuse_wrong_entry(build, build.app_wheels, build.deps)
-        static_members(build, build.app_wheels)
+        static_files(build, build.app_wheels)
 
 
 def learn_version(build: Build) -> None:
@@ -511,14 +528,14 @@ def tree_members(build: Build) -> list[Member]:
     ]
 
 
-def static_members(build: Build, wheels: list[Wheel]) -> list[Member]:
-    """Return the static files, from the plain tree or the wheels.
+def static_files(build: Build, wheels: list[Wheel]) -> dict[str, bytes]:
+    """Return the static files, from the plain tree or the wheels, by their path below the folder.
 
     Raises Refused when the folder has none.
     """
     folder = build.params["static_dir"].strip("/")
     if not folder:
-        return []
+        return {}
     found = {}
     for wheel in wheels:
         for name, member in wheel_files(wheel.path).items():
@@ -530,7 +547,27 @@ def static_members(build: Build, wheels: list[Wheel]) -> list[Member]:
             found[name.removeprefix(f"{folder}/")] = member.content
     if not found:
         raise Refused(f"static_dir `{folder}` has no file{static_hint(build, folder, wheels)}")
-    return [Member(f"static/{name}", content) for name, content in sorted(found.items())]
+    return found
+
+
+def static_members(build: Build, wheels: list[Wheel]) -> list[Member]:
+    """Return the release's static folder, and note whether it has a manifest of ours."""
+    files = static_files(build, wheels)
+    if not files:
+        return []
+    build.has_manifest = not names_are_taken(files)
+    return [Member(f"static/{name}", content) for name, content in sorted(prepared(files).items())]
+
+
+def static_warnings(build: Build) -> dict[str, list[str]]:
+    """Say what a static folder goes without, for Ansible to show."""
+    folder = build.params["static_dir"]
+    if not folder or build.has_manifest:
+        return {}
+    remedy = "Give that file another name, unless a bundler has hashed the names already"
+    return {
+        "warnings": [f"static_dir `{folder}` has a {MANIFEST} of its own: no name gets a hash. {remedy}."]
+    }
 
 
 def static_hint(build: Build, folder: str, wheels: list[Wheel]) -> str:
@@ -572,6 +609,7 @@ def content_digest(build: Build, deps_id: str, wheels: list[Wheel], members: lis
     }
     if build.wanted.overrides:  # hosts judge what they install by them
         content["overrides"] = sorted(by_name(build.wanted.overrides))
+    content |= {name: build.params[name] for name in ("celery", "beat_scheduler") if build.params[name]}
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
@@ -623,6 +661,13 @@ def release_members(build: Build, release_id, digest, deps_id, wheels, members) 
 
 def release_env(build: Build, release_id: str) -> bytes:
     """Return the environment that every unit of a release reads."""
+    place = f"/srv/{build.params['app_name']}/releases/{release_id}"
+    # Where a release has these is its own affair: one that is gone back to must find them as they were.
+    optional = {
+        "APP_CELERY": build.params["celery"],
+        "CELERY_BEAT_SCHEDULER": build.params["beat_scheduler"],
+        "RELEASE_STATIC_DIR": f"{place}/static" if build.has_manifest else "",
+    }
     return environment_file(
         {
             "APP_WSGI": build.params["wsgi"],
@@ -630,6 +675,7 @@ def release_env(build: Build, release_id: str) -> bytes:
             "RELEASE_ID": release_id,
             "RELEASE_REVISION": build.tree.identity.revision,
             "RELEASE_BUILT_AT": built_at(release_id),
+            **{name: value for name, value in optional.items() if value},
         }
     )
 
@@ -657,6 +703,7 @@ def make(build: Build) -> dict:
         digest = content_digest(build, deps_id, wheels, members)
         release_id, path, changed = release_archive(build, digest, deps_id, wheels, members)
     return {
+        **static_warnings(build),
         "changed": changed,
         "id": release_id,
         "digest": digest,
@@ -697,6 +744,8 @@ def argument_spec() -> dict:
         "local_packages": {"type": "list", "elements": "path", "default": []},
         "static_dir": {"type": "str", "default": ""},
         "migrate_command": {"type": "str", "default": ""},
+        "celery": {"type": "str", "default": ""},
+        "beat_scheduler": {"type": "str", "default": ""},
         "python_version": {"type": "str", "required": True},
         "machine": {"type": "str", "default": "x86_64"},
         "glibc": {"type": "str", "required": True},

@@ -132,6 +132,8 @@ class Workshop:
             "local_packages": [str(self.ops)],
             "static_dir": "inbox/static",
             "migrate_command": "flask db upgrade",
+            "celery": "",
+            "beat_scheduler": "",
             "python_version": "3.13",
             "machine": "x86_64",
             "glibc": "2.41",

@@ -33,8 +33,11 @@ def test_archives_hold_what_the_contract_says(shop):
     assert set(release) == {
         "release.env",
         "requirements.txt",
+        "static/a.5f546eb4606b.css",
         "static/a.css",
+        "static/deep/b.3e23e8160039.js",
         "static/deep/b.js",
+        "static/manifest.json",
         "wheels/inbox-1.0-py3-none-any.whl",
         "wheels/ops-1.0-py3-none-any.whl",
     }
@@ -78,8 +81,23 @@ def test_digest_knows_nothing_of_times_places_people_and_revision(warm):
     assert len(second["revision"]) == 40
     assert second["dirty"] is False
     assert Path(second["deps_archive"]).read_bytes() == Path(first["deps_archive"]).read_bytes()
-    for changed in ({"wsgi": "inbox.wsgi:app.wsgi_app"}, {"migrate_command": ""}):
+    for changed in (
+        {"wsgi": "inbox.wsgi:app.wsgi_app"},
+        {"migrate_command": ""},
+        {"celery": "inbox.worker:app"},
+        {"beat_scheduler": "inbox.beat:Scheduler"},
+    ):
         assert warm.build(**changed)["digest"] != first["digest"]
+
+
+def test_release_says_itself_where_its_celery_is(warm):
+    without, named = (
+        contents(warm.build(**words)["release_archive"])["release.env"].decode()
+        for words in ({}, {"celery": "inbox.worker:app", "beat_scheduler": "inbox.beat:Scheduler"})
+    )
+    assert "CELERY" not in without
+    assert 'APP_CELERY="inbox.worker:app"' in named
+    assert 'CELERY_BEAT_SCHEDULER="inbox.beat:Scheduler"' in named
 
 
 def test_release_known_to_a_host_keeps_its_id_on_a_fresh_controller(warm):
@@ -285,7 +303,9 @@ def test_plain_tree_is_shipped_without_what_builds_and_tools_leave(warm):
         "src/app.py",
         "src/requirements.txt",
         "src/static/dist/a.js",
+        "static/dist/a.2d711642b726.js",
         "static/dist/a.js",
+        "static/manifest.json",
     }
     assert sorted(path for path in warm.source.rglob("*")) == before
 
@@ -339,6 +359,7 @@ def test_source_is_never_written_to(shop):
         ({"source": "/nonexistent"}, "there is no folder /nonexistent"),
         ({"lock": "/nonexistent"}, "lock /nonexistent is not there"),
         ({"migrate_command": "a\nb"}, "must be one line"),
+        ({"celery": "a\nb"}, "celery must be one line"),
     ],
 )
 def test_parameters_that_cannot_be_meant_are_refused_before_building(shop, changed, words):

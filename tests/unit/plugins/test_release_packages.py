@@ -42,7 +42,9 @@ def test_package_of_the_index_is_shipped_byte_for_byte_and_named(market):
         "release.json",
         "release.env",
         "requirements.txt",
+        "static/a.5f546eb4606b.css",
         "static/a.css",
+        "static/manifest.json",
         "wheels/ops-1.0-py3-none-any.whl",
     }
     assert (built["kind"], built["ref"], built["dirty"]) == ("wheel", "store 1.0", False)
