@@ -67,6 +67,8 @@ class Site:
             "edge": None,
             "edge_timeout_seconds": 3,
             "idle_close_seconds": 0.4,
+            "companions": [],
+            "worker_stop_timeout_seconds": 8,
         }
         self.configure()
         self.layout = Layout(config.load(self.settings_dir / "inbox.json"))
@@ -113,13 +115,19 @@ class Site:
                 os._exit(code)
         return process
 
-    def put(self, number=1, behaviour=None, migrate=""):
+    def put(
+        self, number=1, behaviour=None, migrate="", packages=("celery", "flower"), celery="ourapp.worker:app"
+    ):
         """Lay a staged release down without uv: for tests of what comes after staging."""
         path, release_id = release_archive(
-            self.builds, "0" * 12, number, behaviour=behaviour, migrate=migrate
+            self.builds, "0" * 12, number, behaviour=behaviour, migrate=migrate, celery=celery
         )
         subprocess.run(["mkdir", "-p", self.layout.release(release_id)], check=True)
         subprocess.run(["tar", "xf", path, "-C", self.layout.release(release_id)], check=True)
+        for package in packages:
+            site = self.layout.release(release_id) / "venv/lib/python3.11/site-packages" / package
+            site.mkdir(parents=True)
+            (site / "__init__.py").touch()
         return release_id
 
     def serve(self, *releases):
@@ -129,9 +137,11 @@ class Site:
         for link, one in zip((self.layout.current, self.layout.previous), releases[:-3:-1], strict=False):
             self.layout.link_release(link, one)
         self.layout.switch_to(releases[-1])
-        pair = [f"inbox-web@{releases[-1]}.{kind}" for kind in ("socket", "service")]
-        self.systemd.do_start(pair)
-        self.systemd.boot = set(pair)
+        names = [f"inbox-web@{releases[-1]}.{kind}" for kind in ("socket", "service")]
+        names += [f"inbox-{kind}@{releases[-1]}.service" for kind in self.settings["companions"]]
+        self.systemd.do_start(names)
+        self.systemd.boot = set(names)
+        self.layout.show_flower(releases[-1] if "flower" in self.settings["companions"] else None)
 
     def ledger(self):
         lines = self.layout.ledger.read_text().splitlines() if self.layout.ledger.exists() else []

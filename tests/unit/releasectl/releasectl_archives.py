@@ -75,7 +75,7 @@ def deps_archive(folder, wheels=DEPS_WHEELS, spoil_hash=False):
 
 
 def release_archive(
-    folder, deps_id, number=1, *, wheels=None, behaviour=None, migrate="", change=None, **told
+    folder, deps_id, number=1, *, wheels=None, behaviour=None, migrate="", celery="", change=None, **told
 ):
     """Write a release archive; return its path and id.
 
@@ -87,6 +87,7 @@ def release_archive(
     digest = digest_of(f"{number}{behaviour}{pins}".encode())
     release_id = f"20260101T0000{number:02}Z-{digest[:7]}"
     env = f"APP_WSGI=ourapp:app\nMIGRATE_COMMAND={migrate}\nRELEASE_ID={release_id}\n"
+    env += f"APP_CELERY={celery}\n" if celery else ""
     files = {
         "release.env": env.encode(),
         "requirements.txt": pins.encode(),

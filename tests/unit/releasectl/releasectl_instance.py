@@ -84,8 +84,7 @@ print(f"booting {release}", flush=True)
 if behaviour.get("crash"):
     print(behaviour["crash"], flush=True)
     sys.exit(3)
-if behaviour.get("hang"):
-    time.sleep(60)
+time.sleep(60 if behaviour.get("hang") else behaviour.get("start_seconds", 0))
 app_env = folder.parent.parent / "app.env"
 setting = app_env.read_text() if app_env.exists() else ""
 if setting == "broken":

@@ -5,6 +5,7 @@ program under test calls commands, as in production.
 """
 
 import contextlib
+import fnmatch
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 INSTANCE = Path(__file__).with_name("releasectl_instance.py")
+COMPANION = Path(__file__).with_name("releasectl_companion.py")
 # Perl because it is on every Debian and starts in a tenth of Python's time: an activation asks 20 times.
 # The numbers are AF_UNIX and SOCK_STREAM, so that no module need be loaded.
 CLIENT = r"""#!/usr/bin/perl
@@ -36,6 +38,8 @@ class Unit:
     def __init__(self):
         self.active, self.sub, self.result, self.invocation = "inactive", "dead", "success", ""
         self.exit_status, self.process, self.listener = "0", None, None
+        # As systemd's jobs: a stop nobody waits for and the next one take turns, and so do starts.
+        self.turn, self.begin = threading.RLock(), threading.Lock()
 
     def set(self, active, sub, result="success"):
         self.active, self.sub, self.result = active, sub, result
@@ -55,7 +59,6 @@ class FakeSystemd:
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(control))
         self.server.listen(50)
-        self.turn = threading.Lock()
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -108,9 +111,7 @@ class FakeSystemd:
         return self._act(verb, names)
 
     def _act(self, verb, names):
-        # As systemd's jobs: a stop nobody waits for and the next one take turns.
-        with self.turn if verb == "stop" else contextlib.nullcontext():
-            return getattr(self, "do_" + verb.replace("-", "_"))(names)
+        return getattr(self, "do_" + verb.replace("-", "_"))(names)
 
     def _journal(self, words):
         if "--unit" not in words:
@@ -144,9 +145,9 @@ class FakeSystemd:
         return 0, "", ""
 
     def do_list_units(self, names):
-        lines = [f"{name} loaded {unit.active} {unit.sub} x" for name, unit in self.units.items()]
-        wanted = names[0].rstrip("*")
-        return 0, "".join(f"{line}\n" for line in lines if line.startswith(wanted)), ""
+        found = [name for name in self.units if any(fnmatch.fnmatch(name, pattern) for pattern in names)]
+        units = [(name, self.units[name]) for name in found]
+        return 0, "".join(f"{name} loaded {unit.active} {unit.sub} x\n" for name, unit in units), ""
 
     def do_start(self, names):
         done = [self._start(name) for name in names]
@@ -171,15 +172,22 @@ class FakeSystemd:
 
     def _start(self, name):
         unit = self.unit(name)
+        while unit.active == "deactivating":
+            # A start waits for the stop that is on its way.
+            time.sleep(0.02)
         if unit.active == "active":
             return True
         if name.endswith(".socket"):
             return self._listen(unit, self._release(name))
         if "-migrate@" in name:
             return self._migrate(name, unit)
+        if "-web@" not in name:
+            with unit.begin:
+                return unit.active == "active" or self._spawn_companion(name, unit)
         held = self.unit(name.replace(".service", ".socket"))
         self._listen(held, self._release(name))
-        return self._spawn(name, unit, held.listener)
+        with unit.begin:
+            return unit.active == "active" or self._spawn(name, unit, held.listener)
 
     def _listen(self, unit, release):
         if unit.listener is None:
@@ -206,14 +214,24 @@ class FakeSystemd:
         (self.run_dir / release / "metrics").mkdir(parents=True, exist_ok=True)
         ready, told = os.pipe()
         words = [self.root / "releases" / release, listener.fileno(), told, self.run_dir / f"{release}.drain"]
+        return self._run(name, unit, [INSTANCE, *words], (listener.fileno(), told), ready)
+
+    def _spawn_companion(self, name, unit):
+        release, kind = self._release(name), name.split("@")[0].rsplit("-", 1)[1]
+        (self.run_dir / release / f"metrics-{kind}").mkdir(parents=True, exist_ok=True)
+        ready, told = os.pipe()
+        words = [kind, self.root / "releases" / release, told, self.run_dir]
+        return self._run(name, unit, [COMPANION, *words], (told,), ready)
+
+    def _run(self, name, unit, words, pass_fds, ready):
         with (self.folder / "journal" / name).open("a") as journal:
             unit.process = subprocess.Popen(
-                [sys.executable, "-IS", str(INSTANCE), *map(str, words)],
-                pass_fds=(listener.fileno(), told),
+                [sys.executable, "-IS", *map(str, words)],
+                pass_fds=pass_fds,
                 stdout=journal,
                 stderr=journal,
             )
-        os.close(told)
+        os.close(pass_fds[-1])
         unit.set("activating", "start")
         unit.invocation = secrets.token_hex(16)
         threading.Thread(target=self._watch, args=(unit, unit.process), daemon=True).start()
@@ -230,7 +248,10 @@ class FakeSystemd:
             unit.set("activating", "auto-restart", "exit-code")
 
     def _stop(self, name):
-        unit = self.unit(name)
+        with self.unit(name).turn:
+            self._end(name, self.unit(name))
+
+    def _end(self, name, unit):
         process = unit.process
         if process is not None and process.poll() is None:
             unit.set("deactivating", "stop-sigterm")

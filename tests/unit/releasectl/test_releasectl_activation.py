@@ -272,6 +272,25 @@ def test_killed_activation_is_taken_up_by_the_next(edged, monkeypatch, module, n
     assert edged.links() == (second, second, first)
 
 
+@pytest.mark.parametrize("state", ["deactivating", "activating"])
+@pytest.mark.parametrize("words", [["activate"], ["restart"]])
+def test_instance_that_a_killed_run_left_on_its_way_is_waited_for(edged, monkeypatch, words, state):
+    first = edged.put(1, {"start_seconds": 2})
+    edged.serve(first)
+    edged.configure(idle_close_seconds=1.5)
+    edged.systemd.delay_stop = 0.5
+    with monkeypatch.context() as patched:
+        die_at(patched, systemd, "restart_soon", 1, True, signal.SIGKILL)
+        os.waitpid(edged.fork("restart"), 0)
+    service = edged.systemd.unit(f"inbox-web@{first}.service")
+    assert clock.until(5, lambda: service.active == state)
+    (edged.root / "app.env").write_text("new")
+    edged.ok(*words, *([first] if words == ["activate"] else []))
+    serves_alone(edged, first)
+    if words == ["restart"]:
+        assert b'"setting": "new"' in edged.nginx.pass_on("/version", "x")[1]
+
+
 @pytest.mark.parametrize(
     ("module", "name", "count", "code", "number"),
     [

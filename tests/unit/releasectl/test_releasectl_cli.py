@@ -145,6 +145,9 @@ def test_several_apps_need_a_name(apphost):
         ({"app": "In Box"}, "app name"),
         ({"ops_prefix": "-"}, "'ops_prefix' is neither empty nor a path"),
         ({"ops_prefix": "/-/"}, "'ops_prefix'"),
+        ({"companions": ["worker", "cron"]}, "'companions' is not a list of some of worker, beat, flower"),
+        ({"companions": "worker"}, "'companions'"),
+        ({"worker_stop_timeout_seconds": 0}, "'worker_stop_timeout_seconds'"),
     ],
 )
 def test_wrong_settings_are_named(apphost, changes, word):

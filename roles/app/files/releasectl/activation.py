@@ -8,7 +8,9 @@ is undone or taken up for what it is. In order, and what a loss of the machine l
    that nobody starts;
 3. the switch;
 4. the old one is told to drain and the new one is seen at the edge: the same `activate` takes it up;
-5. `previous`, then `current`, then the old one's boot links, its drain and its stop: the same.
+5. its worker starts beside the old one, then its beat in place of the old one: the same;
+6. the old worker is told to finish, then come `previous`, `current`, the boot links, the old instance's drain
+   and its stop: the same.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from releasectl import edge, instance, probe, settling, systemd, units
+from releasectl import companions, edge, instance, probe, settling, systemd, units
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
+
+# What a rollback reports.
+BACK = "rolled back"
 
 
 def activate(host: Host, release_id: str, word: str = "activated") -> Result:
     """Make a staged release the one that serves.
 
-    :param word: the result to report.
+    :param word: the result to report; going back, a worker that does not start is a remark.
     :raises Refused: when it is not staged.
     :raises Failed: when it does not get ready; traffic never moved.
     :raises SwitchedBack: when it does not answer at the edge; traffic is back where it was.
@@ -40,8 +45,8 @@ def activate(host: Host, release_id: str, word: str = "activated") -> Result:
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
         settling.adopt(host, active)
-    _transfer(host, release_id, active)
-    return _finish(host, release_id, word)
+    remarks = _transfer(host, release_id, active, word)
+    return _finish(host, release_id, word, remarks)
 
 
 def rollback(host: Host, release_id: str | None) -> Result:
@@ -62,7 +67,7 @@ def rollback(host: Host, release_id: str | None) -> Result:
             "no release that served before the active one is left on this host",
             next_command=host.command("list"),
         )
-    return activate(host, target, "rolled back")
+    return activate(host, target, BACK)
 
 
 def restart(host: Host) -> Result:
@@ -74,23 +79,31 @@ def restart(host: Host) -> Result:
     active = host.layout.active()
     if active is None:
         raise Refused("no release is active", next_command=host.command("list"))
-    if systemd.show(host.service(active)).running:
-        instance.restart(host, active)
-    else:
+    # What starts already, for a run that was killed, may have read settings that have changed since.
+    if systemd.show(host.service(active)).ended:
         instance.start(host, active)
-    return Result("restarted", True, f"{active} runs with the settings as they are now", {"release": active})
+    else:
+        instance.restart(host, active)
+    # Visitors wait for the instance, nobody for these: their imports are not to slow its start down.
+    companions.restart(host, active)
+    _, remarks = companions.follow(host, active)
+    settling.boot(host, active)
+    words = _words(f"{active} runs with the settings as they are now", remarks)
+    return Result("restarted", True, words, {"release": active, "remarks": remarks})
 
 
 def _take_up(host: Host, release_id: str, word: str) -> Result:
     """Activate what traffic goes to already: see that it serves, and finish what a killed run began."""
-    changed = _ensure_serving(host, release_id)
+    changed, remarks = _ensure_serving(host, release_id), []
     left = host.layout.linked(host.layout.current)
     if left != release_id:
         changed = True
         old = left if left in host.layout.staged() else None
         with _undone_on_failure(host, release_id, old):
-            _confirm(host, release_id, old)
-    result = _finish(host, release_id, word)
+            remarks = _confirm(host, release_id, old, word)
+    elif companions.bring_up(host, release_id):
+        changed = True
+    result = _finish(host, release_id, word, remarks)
     if changed or result.changed:
         return dataclasses.replace(result, changed=True)
     return Result("already active", False, f"{release_id} is already active", result.data)
@@ -116,24 +129,34 @@ def _ensure_serving(host: Host, release_id: str) -> bool:
     return False
 
 
-def _transfer(host: Host, release_id: str, old: str | None) -> None:
-    """Get the new release to serve, or leave everything as it was."""
+def _transfer(host: Host, release_id: str, old: str | None, word: str) -> list[str]:
+    """Get the new release to serve, or leave everything as it was; return remarks."""
     with _undone_on_failure(host, release_id, old):
         instance.bring_up(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
-        _confirm(host, release_id, old)
+        return _confirm(host, release_id, old, word)
 
 
-def _confirm(host: Host, release_id: str, old: str | None) -> None:
-    """Have the old instance drain and see the new one at the edge."""
+def _confirm(host: Host, release_id: str, old: str | None, word: str) -> list[str]:
+    """Have the old instance drain, see the new one at the edge and its companions at work; return remarks."""
     if old is not None and not instance.is_down(host, old):
         # Before looking at the edge: only a draining instance ends the connections nginx keeps to it.
         host.layout.drain_file(old).touch()
     edge.see(host, release_id)
+    remarks: list[str] = []
+    try:
+        companions.bring_up(host, release_id)
+    except Failed as error:
+        if word != BACK:
+            raise
+        # While the broker is away no worker gets ready: no reason to leave visitors on what somebody flees.
+        remarks.append(f"{error.cause}; systemd goes on trying: {error.next_command}")
+        _try(remarks, lambda: companions.restore(host, release_id))
     # Traffic is where it should be: a signal waits for the end.
     host.signals.hold()
+    return remarks
 
 
 @contextmanager
@@ -156,6 +179,9 @@ def _undo(host: Host, release_id: str, old: str | None, error: BaseException) ->
     remarks: list[str] = []
     if switched:
         _try(remarks, lambda: _switch_back(host, old))
+    _try(remarks, lambda: companions.withdraw(host, release_id))
+    if switched and old is not None:
+        _try(remarks, lambda: companions.restore(host, old))
     host.out.progress(f"stopping {release_id}")
     _try(remarks, lambda: _withdraw(host, release_id, drain=switched))
     _try(remarks, lambda: settling.forget(host))
@@ -193,7 +219,8 @@ def _withdraw(host: Host, release_id: str, *, drain: bool) -> list[str]:
 
     :param drain: whether it had traffic.
     """
-    names = systemd.enabled(units.pair(host.settings.app, release_id))
+    app = host.settings.app
+    names = systemd.enabled(units.pair(app, release_id) + units.companions(app, release_id))
     if names:
         systemd.disable(names)
     if drain:
@@ -209,17 +236,23 @@ def _try(remarks: list[str], step: Callable[[], list[str] | None]) -> None:
         remarks.append(str(error))
 
 
-def _finish(host: Host, release_id: str, word: str) -> Result:
+def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Result:
     """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
     host.signals.hold()
+    followed, more = companions.follow(host, release_id)
+    remarks = remarks + more
     moved = settling.links(host, release_id)
     booted = settling.boot(host, release_id)
-    retired, remarks = settling.retire_others(host, release_id)
-    remarks += settling.forget(host)
+    retired, more = settling.retire_others(host, release_id)
+    remarks += more + settling.forget(host)
     before = host.layout.linked(host.layout.previous)
     data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}
-    words = "\n".join([f"{release_id} is active", *(f"  note: {remark}" for remark in remarks)])
-    return Result(word, moved or booted or bool(retired), words, data)
+    changed = followed or moved or booted or bool(retired)
+    return Result(word, changed, _words(f"{release_id} is active", remarks), data)
+
+
+def _words(told: str, remarks: list[str]) -> str:
+    return "\n".join([told, *(f"  note: {remark}" for remark in remarks)])
 
 
 def _cause(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from releasectl import activation, config, inspection, ledger, lock, migration, pruning, staging
+from releasectl import activation, config, inspection, ledger, lock, migration, pruning, running, staging
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.layout import Layout
@@ -88,6 +88,8 @@ def _add_looks(add: Callable) -> None:
     add("list", lambda host, _: inspection.list_releases(host), "which releases are staged", mutates=False)
     log = add("log", lambda host, told: inspection.log(host, told.lines), "what was done", mutates=False)
     log.add_argument("-n", dest="lines", type=_count, default=20, help="how many lines (20)")
+    run = add("run", lambda host, told: running.run(host, told.words), "run the app's command", mutates=False)
+    run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="flask users list, say")
 
 
 def _add_changes(add: Callable) -> None:

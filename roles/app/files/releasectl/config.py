@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from releasectl import units
 from releasectl.errors import Refused
 
 SETTINGS_DIR = Path("/etc/releasectl")
@@ -54,6 +55,10 @@ class Settings:
     idle_close_seconds: float = 2.5
     # Put before `/readyz` on an instance's socket, as FLASK_OPS_PREFIX is in the app.
     ops_prefix: str = ""
+    # What follows the web instance: `worker`, `beat`, `flower`.
+    companions: tuple[str, ...] = ()
+    # How long a worker that is told to stop may take to finish its tasks, and a little.
+    worker_stop_timeout_seconds: float = 125
 
 
 def find(settings_dir: Path, app: str | None) -> Path:
@@ -102,6 +107,7 @@ def _key_problems(given: dict) -> list[str]:
 
 def _value_problems(given: dict) -> list[str]:
     checks = {"Path": _path_problem, "str": _name_problem, "int": _count_problem, "float": _seconds_problem}
+    checks["tuple[str, ...]"] = _companions_problem
     problems = []
     for name, field in _fields().items():
         if name in given:
@@ -136,6 +142,11 @@ def _seconds_problem(value: object) -> str:
     return "" if good else "is not a number of seconds above 0"
 
 
+def _companions_problem(value: object) -> str:
+    good = isinstance(value, list) and set(map(str, value)) <= set(units.COMPANIONS)
+    return "" if good else f"is not a list of some of {', '.join(units.COMPANIONS)}"
+
+
 def _edge_problem(value: object) -> str:
     if value is None:
         return ""
@@ -156,4 +167,5 @@ def _build(given: dict) -> Settings:
     if given["edge"] is not None:
         host, _, port = given["edge"]["connect"].rpartition(":")
         values["edge"] = Edge(given["edge"]["url"], host.strip("[]"), int(port))
+    values["companions"] = tuple(kind for kind in units.COMPANIONS if kind in given.get("companions", []))
     return Settings(**values)

@@ -31,6 +31,10 @@ class Host:
         """Return the service unit of a release."""
         return units.service(self.settings.app, release_id)
 
+    def companion(self, kind: str, release_id: str) -> str:
+        """Return the unit of a release that is its worker, its beat or its Flower."""
+        return units.service(self.settings.app, release_id, kind)
+
     def socket(self, release_id: str) -> str:
         """Return the socket unit of a release."""
         return units.socket(self.settings.app, release_id)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from releasectl import archive, clock, facts, ledger, lock, probe, systemd, units
+from releasectl import archive, clock, companions, facts, ledger, lock, probe, settling, systemd, units
 from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
-from releasectl.settling import stray
 
 
 def status(host: Host) -> Result:
@@ -23,6 +22,7 @@ def status(host: Host) -> Result:
         "previous": layout.linked(layout.previous),
         "current": layout.linked(layout.current),
         "serving": serving,
+        "companions": _companions(host, active),
         "host": facts.gather(host.settings.python, layout.root),
         "releases": releases(host),
         "deps": layout.staged_deps(),
@@ -81,6 +81,30 @@ def _serving(host: Host, active: str | None) -> dict | None:
     return {**_unit_words(unit, held), "ready": ready, "readyz": str(answer) if answer else "not asked"}
 
 
+def _companions(host: Host, active: str | None) -> list[dict]:
+    """Return the active release's companions, and those of others that are still up."""
+    app, kinds = host.settings.app, companions.wanted(host, active) if active else []
+    mine = [(kind, active, host.companion(kind, active)) for kind in kinds] if active else []
+    try:
+        states = systemd.states(*(unit for _, _, unit in mine)) if mine else []
+        others = [
+            one
+            for one in companions.found(host)
+            if one.unit not in units.companions(app, active or "", kinds)
+        ]
+    except ReleasectlError as error:
+        return [
+            {"kind": kind, "release": active, "unit": unit, "state": f"unknown: {error.cause}"}
+            for kind, _, unit in mine
+        ]
+    told = [(*one, state) for one, state in zip(mine, states, strict=True)]
+    told += [(one.kind, one.release_id, one.unit, one.state) for one in others]
+    return [
+        {"kind": kind, "release": release_id, "unit": unit, "state": f"{state.active} ({state.sub})"}
+        for kind, release_id, unit, state in told
+    ]
+
+
 def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
     return {"unit": f"{unit.active} ({unit.sub})", "socket": f"{held.active} ({held.sub})"}
 
@@ -91,7 +115,7 @@ def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
-        found += _unit_problems(host, active)
+        found += _unit_problems(host, active) + _companion_problems(host, active)
     except ReleasectlError as error:
         found.append(_problem(error.cause, "systemctl status"))
     return found
@@ -138,14 +162,32 @@ def _edge_problems(host: Host, active: str) -> list[dict]:
 
 
 def _unit_problems(host: Host, active: str | None) -> list[dict]:
-    app = host.settings.app
-    pairs = [unit for release_id in host.layout.staged() for unit in units.pair(app, release_id)]
-    enabled = systemd.enabled(pairs)
-    mine = units.pair(app, active) if active in host.layout.staged() and active else []
+    there = active if active in host.layout.staged() else None
+    mine, others = settling.boot_units(host, there)
+    enabled = systemd.enabled(mine + others)
     repair = host.command(f"activate {active}") if active else host.command("list")
     found = [_problem(f"{unit} is not started at boot", repair) for unit in mine if unit not in enabled]
     found += [_problem(f"{unit} is started at boot", repair) for unit in enabled if unit not in mine]
-    found += [_problem(f"{other} runs and gets no traffic", repair) for other in stray(host, active)]
+    found += [_problem(f"{other} runs and gets no traffic", repair) for other in settling.stray(host, active)]
+    return found
+
+
+def _companion_problems(host: Host, active: str | None) -> list[dict]:
+    repair = host.command(f"activate {active}") if active else host.command("list")
+    kinds = companions.wanted(host, active) if active else []
+    mine = units.companions(host.settings.app, active, kinds) if active else []
+    states = zip(mine, systemd.states(*mine), strict=True) if mine else []
+    found = [
+        _problem(f"{unit} does not run ({state.active})", repair)
+        for unit, state in states
+        if not state.running
+    ]
+    for one in companions.foreign(host, active):
+        found.append(_problem(f"{one.unit} is {one.state.active} and not the active release's", repair))
+    if active and units.FLOWER in kinds and not host.layout.shows_flower(active):
+        found.append(_problem("flower.sock does not lead to the active release's Flower", repair))
+    if active and (without := companions.lacking(host, active)):
+        found.append(_problem(without, "a release that has it, or app_celery: ''"))
     return found
 
 
@@ -180,6 +222,7 @@ def _status_words(host: Host, data: dict) -> str:
     if data["serving"]:
         lines.append(f"  unit      {data['serving']['unit']}")
         lines.append(f"  readyz    {data['serving']['readyz']}")
+    lines += [_companion_line(entry, data["active"]) for entry in data["companions"]]
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
     lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
@@ -189,6 +232,11 @@ def _status_words(host: Host, data: dict) -> str:
     for entry in data["problems"]:
         lines.append(f"  problem   {entry['problem']}; repaired by: {entry['repair']}")
     return "\n".join(lines)
+
+
+def _companion_line(entry: dict, active: str | None) -> str:
+    whose = "" if entry["release"] == active else f"  of {entry['release']}"
+    return f"  {entry['kind']:<9} {entry['state']}{whose}"
 
 
 def _release_line(entry: dict) -> str:

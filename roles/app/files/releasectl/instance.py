@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from releasectl import clock, probe, systemd, units
+from releasectl import clock, probe, starting, systemd, units
 from releasectl.errors import Failed
 from releasectl.host import Host
 from releasectl.probe import Answer
-from releasectl.systemd import UnitState
 
 # In /proc/net/unix: the mark of a listening socket.
 LISTENING = 0x10000
@@ -35,7 +34,7 @@ def start(host: Host, release_id: str) -> None:
     """
     since = time.time()
     unit = host.service(release_id)
-    before = systemd.show(unit).invocation
+    before = starting.before_start(systemd.show(unit))
     host.layout.drain_file(release_id).unlink(missing_ok=True)
     systemd.reset_failed(*_pair(host, release_id))
     host.out.progress(f"starting {unit}")
@@ -53,20 +52,17 @@ def wait_ready(host: Host, release_id: str, since: float, before: str) -> None:
     :raises Failed: at the first crash, or when `start_timeout_seconds` have passed.
     """
     limit = host.settings.start_timeout_seconds
-    host.out.progress(f"waiting for {host.service(release_id)} to be ready, {limit:g} s at most")
+    unit = host.service(release_id)
+    host.out.progress(f"waiting for {unit} to be ready, {limit:g} s at most")
     answer = Answer(None, {}, "")
-    seen: set[str] = set()
-    for _ in clock.attempts(limit):
-        state = systemd.show(host.service(release_id))
-        seen |= {state.invocation} - {"", before}
-        # A second invocation means that the first one crashed between two looks.
-        if (seen and state.ended) or len(seen) > 1 or state.active == "failed":
-            words = _crash_words(host.service(release_id), state, again=len(seen) > 1)
-            raise failure(host, release_id, words, since, answer)
-        if seen and state.running:
-            answer = probe.instance(host.layout.socket(release_id), host.settings.ops_prefix)
-            if answer.ready(release_id):
-                return
+    try:
+        for state in starting.looks(unit, before, limit):
+            if state.running:
+                answer = probe.instance(host.layout.socket(release_id), host.settings.ops_prefix)
+                if answer.ready(release_id):
+                    return
+    except starting.Crashed as crash:
+        raise failure(host, release_id, str(crash), since, answer) from crash
     raise failure(host, release_id, f"{release_id} was not ready within {limit:g} s", since, answer)
 
 
@@ -75,11 +71,8 @@ def failure(host: Host, release_id: str, cause: str, since: float, answer: Answe
 
     :param since: from when on its journal is of interest, in seconds since the epoch.
     """
-    unit = host.service(release_id)
-    evidence: dict = {"unit": unit, "journal": systemd.journal(unit, since)}
-    if answer is not None and str(answer):
-        evidence["health"] = str(answer)
-    return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)
+    health = {"health": str(answer)} if answer is not None and str(answer) else {}
+    return starting.failure(host.service(release_id), cause, since, **health)
 
 
 def retire(host: Host, release_id: str, *, wait: bool = True) -> list[str]:
@@ -159,7 +152,7 @@ def restart(host: Host, release_id: str) -> None:
     :raises Failed: when the fresh one does not become ready.
     """
     unit = host.service(release_id)
-    since, before = time.time(), systemd.show(unit).invocation
+    since = time.time()
     drain_file = host.layout.drain_file(release_id)
     try:
         drain_file.touch()
@@ -171,24 +164,13 @@ def restart(host: Host, release_id: str) -> None:
         drain_file.unlink(missing_ok=True)
     systemd.reset_failed(*_pair(host, release_id))
     host.out.progress(f"restarting {unit}")
+    # Not earlier: the restart that a killed run asked for may have gone on meanwhile.
+    before = systemd.show(unit).invocation
     systemd.restart_soon(unit)
     # The old process may take its whole graceful time before the fresh one is even begun.
-    clock.until(host.settings.stop_timeout_seconds, lambda: _left(unit, before))
+    clock.until(host.settings.stop_timeout_seconds, lambda: starting.left(unit, before))
     wait_ready(host, release_id, since, before)
-
-
-def _left(unit: str, before: str) -> bool:
-    state = systemd.show(unit)
-    return state.invocation != before or state.active == "failed"
 
 
 def _pair(host: Host, release_id: str) -> list[str]:
     return units.pair(host.settings.app, release_id)
-
-
-def _crash_words(unit: str, state: UnitState, *, again: bool) -> str:
-    if again:
-        # What systemd tells now is about the next attempt, not about the one that crashed.
-        return f"{unit} crashed before it was ready, and systemd started it again"
-    why = state.result if state.result != "success" else "it ended"
-    return f"{unit} crashed before it was ready ({why}, exit status {state.exit_status})"

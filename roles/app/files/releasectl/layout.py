@@ -25,6 +25,7 @@ class Layout:
         self.ledger = self.root / "ledger.jsonl"
         self.lock = self.root / ".lock"
         self.upstream = self.root / "upstream.sock"
+        self.flower = self.root / "flower.sock"
         self.current = self.root / "current"
         self.previous = self.root / "previous"
 
@@ -35,6 +36,10 @@ class Layout:
     def socket(self, release_id: str) -> Path:
         """Return the socket a release's instance listens on."""
         return self.run_dir / f"{release_id}.sock"
+
+    def flower_socket(self, release_id: str) -> Path:
+        """Return the socket a release's Flower listens on."""
+        return self.run_dir / "flower" / f"{release_id}.sock"
 
     def drain_file(self, release_id: str) -> Path:
         """Return the file whose existence tells that instance to drain."""
@@ -83,6 +88,36 @@ class Layout:
     def switch_to(self, release_id: str) -> None:
         """Send every new connection from nginx to this release."""
         point(self.upstream, self.socket(release_id))
+
+    def show_flower(self, release_id: str | None) -> bool:
+        """Let nginx find this release's Flower, or none; return whether the link had to move."""
+        there = _target(self.flower)
+        if there == (self.flower_socket(release_id) if release_id else None):
+            return False
+        if release_id is None:
+            self.flower.unlink(missing_ok=True)
+        else:
+            point(self.flower, self.flower_socket(release_id))
+        return True
+
+    def shows_flower(self, release_id: str) -> bool:
+        """Whether nginx finds this release's Flower."""
+        return _target(self.flower) == self.flower_socket(release_id)
+
+    def installed(self, release_id: str, package: str) -> bool:
+        """Whether a release's environment has a package; who may not look there is told it has."""
+        venv = self.release(release_id) / "venv"
+        if not os.access(venv, os.R_OK | os.X_OK):
+            return venv.exists()
+        return any(venv.glob(f"lib/python*/site-packages/{package}/__init__.py"))
+
+    def variable(self, release_id: str, name: str) -> str:
+        """Return a variable of a release's environment file, empty when it is not there."""
+        for line in (self.release(release_id) / "release.env").read_text().splitlines():
+            found, _, value = line.partition("=")
+            if found.strip() == name:
+                return value.strip().strip("'\"").strip()
+        return ""
 
     def link_release(self, link: Path, release_id: str | None) -> None:
         """Let `current` or `previous` name a release, or nothing."""

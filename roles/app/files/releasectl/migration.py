@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from releasectl import systemd, units
 from releasectl.errors import Failed, Interrupted
@@ -19,7 +18,7 @@ def migrate(host: Host, release_id: str) -> Result:
     """
     host.require_staged(release_id)
     data = {"release": release_id}
-    if not command_of(host.layout.release(release_id)):
+    if not host.layout.variable(release_id, "MIGRATE_COMMAND"):
         return Result("nothing to migrate", False, f"{release_id} has no migrate command", data)
     unit = units.service(host.settings.app, release_id, units.MIGRATE)
     since, limit = time.time(), host.settings.migrate_timeout_seconds
@@ -33,15 +32,6 @@ def migrate(host: Host, release_id: str) -> Result:
     if not done:
         raise _failure(host, unit, since)
     return Result("migrated", True, f"{release_id}: the migrate command is done", data)
-
-
-def command_of(folder: Path) -> str:
-    """Return the migrate command in a release's environment file, empty when there is none."""
-    for line in (folder / "release.env").read_text().splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "MIGRATE_COMMAND":
-            return value.strip().strip("'\"").strip()
-    return ""
 
 
 def _failure(host: Host, unit: str, since: float) -> Failed:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from releasectl import archive, instance, ledger, systemd, units
+from releasectl import archive, companions, instance, ledger, systemd, units
 from releasectl.errors import Failed, Refused
 from releasectl.host import Host
 from releasectl.output import Result, size
@@ -17,11 +17,12 @@ def prune(host: Host, keep: int) -> Result:
     """Remove all but the newest releases, and the dependencies that only removed ones used.
 
     Never the active one, nor `previous`, nor what `current` names, nor one built after the active one that
-    nobody has tried to activate yet: a deploy on its way may have staged it to do so next.
+    nobody has tried to activate yet: a deploy on its way may have staged it to do so next. Nor, this time,
+    one whose worker still finishes a task.
 
     :param keep: how many releases stay, those among them.
     """
-    gone = _dispensable(host, keep)
+    gone = _finished(host, _dispensable(host, keep))
     freed = 0
     for release_id in gone:
         host.out.progress(f"removing {release_id}")
@@ -52,12 +53,24 @@ def _dispensable(host: Host, keep: int) -> list[str]:
     return sorted(others[room:])
 
 
+def _finished(host: Host, releases: list[str]) -> list[str]:
+    """Return those of the releases that no companion runs from; the others are told to finish, if need be."""
+    up = [one for one in companions.found(host) if one.release_id in releases and not one.state.down]
+    for one in up:
+        host.out.progress(f"keeping {one.release_id}: {one.unit} still runs")
+        if not one.leaving:
+            systemd.stop_soon(one.unit)
+    running = {one.release_id for one in up}
+    return [release_id for release_id in releases if release_id not in running]
+
+
 def _stop(host: Host, release_id: str) -> None:
     """Stop what may still run of a release and take it out of the boot.
 
     :raises Failed: when it cannot be stopped: removing files under a running process breaks it.
     """
-    enabled = systemd.enabled(units.pair(host.settings.app, release_id))
+    app = host.settings.app
+    enabled = systemd.enabled(units.pair(app, release_id) + units.companions(app, release_id))
     if enabled:
         systemd.disable(enabled)
     if release_id in others_up(host, None) and (remarks := instance.retire(host, release_id)):

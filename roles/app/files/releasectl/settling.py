@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from releasectl import instance, ledger, systemd, units
+from releasectl import companions, instance, ledger, systemd, units
 from releasectl.errors import ReleasectlError
 from releasectl.host import Host
 
@@ -57,17 +57,27 @@ def links(host: Host, active: str) -> bool:
 
 def boot(host: Host, active: str) -> bool:
     """Have the active release started at boot and no other; return whether that was not so."""
-    app = host.settings.app
-    mine = units.pair(app, active)
-    others = [unit for other in host.layout.staged() if other != active for unit in units.pair(app, other)]
+    mine, others = boot_units(host, active)
     enabled = set(systemd.enabled(mine + others))
     missing = [unit for unit in mine if unit not in enabled]
     extra = [unit for unit in others if unit in enabled]
-    if missing:
-        systemd.enable(missing)
+    # The active instance is enabled since before its switch. The others first: a power cut in between must
+    # not bring up two beats.
     if extra:
         systemd.disable(extra)
+    if missing:
+        systemd.enable(missing)
     return bool(missing or extra)
+
+
+def boot_units(host: Host, active: str | None) -> tuple[list[str], list[str]]:
+    """Return the units that are to be started at boot, and those of staged releases that are not."""
+    app, mine = host.settings.app, []
+    if active is not None:
+        mine = units.pair(app, active) + units.companions(app, active, companions.wanted(host, active))
+    staged = host.layout.staged()
+    known = [unit for one in staged for unit in units.pair(app, one) + units.companions(app, one)]
+    return mine, [unit for unit in known if unit not in mine]
 
 
 def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
@@ -93,12 +103,17 @@ def forget(host: Host) -> list[str]:
     needed = {layout.active(), *map(layout.linked, (layout.current, layout.previous))}
     gone = [release_id for release_id in layout.kept_runtime() if release_id not in needed]
     try:
-        for release_id in set(gone) - set(others_up(host, None) if gone else []):
+        for release_id in set(gone) - (_running(host) if gone else set()):
             # It does not follow links: the app may have made some in there, and this runs as root.
             shutil.rmtree(layout.runtime(release_id))
     except (ReleasectlError, OSError) as error:
         return [f"old metrics were not removed: {error}"]
     return []
+
+
+def _running(host: Host) -> set[str]:
+    """Return the releases that have any unit up."""
+    return {*others_up(host, None), *companions.busy(host)}
 
 
 def stray(host: Host, active: str | None) -> list[str]:

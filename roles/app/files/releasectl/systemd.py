@@ -153,9 +153,10 @@ def enabled(names: Iterable[str]) -> list[str]:
     return [name for name, word in zip(names, words, strict=True) if word.startswith("enabled")]
 
 
-def loaded(pattern: str) -> list[str]:
+def loaded(*patterns: str) -> list[str]:
     """Return the names of the units that are up, on their way, or failed."""
-    lines = _systemctl("list-units", "--all", "--plain", "--no-legend", "--full", pattern).stdout.splitlines()
+    words = ["list-units", "--all", "--plain", "--no-legend", "--full", *patterns]
+    lines = _systemctl(*words).stdout.splitlines()
     fields = [line.split() for line in lines]
     return [words[0] for words in fields if len(words) >= 4 and words[2] != "inactive"]
 

@@ -1,0 +1,247 @@
+"""Celery's worker, beat and Flower of a release: they follow where traffic goes.
+
+Workers of two releases may run side by side, and one that is left finishes its tasks while nobody waits.
+Two beats never tick at once: what is due would be sent twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+
+from releasectl import clock, starting, systemd, units
+from releasectl.errors import Failed
+from releasectl.host import Host
+from releasectl.starting import Start
+from releasectl.systemd import UnitState
+
+# What a release must have installed for each, and APP_CELERY in its environment: one from before the app had
+# Celery can be gone back to.
+PACKAGES = {units.WORKER: "celery", units.BEAT: "celery", units.FLOWER: "flower"}
+FLOWER_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Companion:
+    """One unit that is up, on its way or failed."""
+
+    kind: str
+    release_id: str
+    unit: str
+    state: UnitState
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to stop, and finishes what it has begun."""
+        return self.state.active == "deactivating"
+
+
+def wanted(host: Host, release_id: str) -> list[str]:
+    """Return the kinds that belong to a release while it is active."""
+    if not host.settings.companions or not host.layout.variable(release_id, "APP_CELERY"):
+        return []
+    return [kind for kind in host.settings.companions if host.layout.installed(release_id, PACKAGES[kind])]
+
+
+def lacking(host: Host, release_id: str) -> str:
+    """Say which companions the settings ask for that a release cannot have; empty when there is none."""
+    missing = [kind for kind in host.settings.companions if kind not in wanted(host, release_id)]
+    if not missing:
+        return ""
+    packages = sorted({PACKAGES[kind] for kind in missing})
+    why = f"has no {' and no '.join(packages)} installed"
+    if not host.layout.variable(release_id, "APP_CELERY"):
+        why = "was built without app_celery"
+    return f"{release_id} {why}, so no {' and no '.join(missing)} runs"
+
+
+def found(host: Host) -> list[Companion]:
+    """Return every companion of any release that is up, on its way or failed."""
+    names = systemd.loaded(*units.companion_patterns(host.settings.app))
+    known = [(name, units.companion_of(host.settings.app, name)) for name in names]
+    told = [(name, *owner) for name, owner in known if owner is not None]
+    states = systemd.states(*(name for name, _, _ in told)) if told else []
+    pairs = zip(told, states, strict=True)
+    return [Companion(kind, release_id, name, state) for (name, kind, release_id), state in pairs]
+
+
+def foreign(host: Host, active: str | None) -> list[Companion]:
+    """Return the companions that are up and should not be: another release's, or no longer asked for."""
+    mine = set(units.companions(host.settings.app, active, wanted(host, active))) if active else set()
+    return [one for one in found(host) if one.unit not in mine and not one.leaving]
+
+
+def busy(host: Host) -> set[str]:
+    """Return the releases whose files a companion still runs from."""
+    return {one.release_id for one in found(host) if not one.state.down}
+
+
+def bring_up(host: Host, release_id: str) -> bool:
+    """Get a release's worker to consume and its beat to tick; return whether something had to be done.
+
+    The other releases' workers go on; their beats are stopped before this one's is started. Not before its
+    worker consumes: if it fails, no clock was touched, and what is due goes to a worker that knows it.
+
+    :raises Failed: with the unit's last lines, when one does not become ready.
+    """
+    kinds, changed = wanted(host, release_id), False
+    if units.FLOWER in kinds:
+        # It imports while the worker does. What goes wrong `follow` tells, which waits for it.
+        with suppress(Failed):
+            changed |= _begin(host, units.FLOWER, release_id) is not None
+    if units.WORKER in kinds:
+        changed |= _start(host, units.WORKER, release_id)
+    if units.BEAT in kinds:
+        changed |= _stop_beats(host, but=release_id)
+        changed |= _start(host, units.BEAT, release_id)
+    return changed
+
+
+def restart(host: Host, release_id: str) -> None:
+    """Start a release's companions afresh, with the settings as they are now; running tasks finish first.
+
+    All at once: each takes seconds to leave and seconds to import. Its own beat has stopped before it starts
+    again, as systemd restarts any unit.
+
+    :raises Failed: when one does not become ready again.
+    """
+    kinds = wanted(host, release_id)
+    if units.BEAT in kinds:
+        _stop_beats(host, but=release_id)
+    starting.wait([_restart(host, kind, release_id) for kind in kinds])
+
+
+def follow(host: Host, active: str) -> tuple[bool, list[str]]:
+    """Have no companions but the active release's; return whether that was not so, and remarks.
+
+    Nobody waits for a worker to finish its tasks: systemd sees it through, with the unit's own time limit.
+    """
+    extra = foreign(host, active)
+    for one in extra:
+        host.out.progress(f"stopping {one.unit}")
+        systemd.stop_soon(one.unit)
+        if one.state.active == "failed":
+            systemd.reset_failed(one.unit)
+    shown, remarks = _show_flower(host, active)
+    without = lacking(host, active)
+    return bool(extra) or shown, remarks + ([without] if without else [])
+
+
+def withdraw(host: Host, release_id: str) -> None:
+    """Stop the companions of a release that failed.
+
+    :raises Failed: when its beat cannot be stopped.
+    """
+    for one in found(host):
+        if one.release_id != release_id or one.kind == units.BEAT or one.leaving:
+            continue
+        if one.state.running:
+            # A worker may have taken tasks by now.
+            systemd.stop_soon(one.unit)
+        else:
+            systemd.stop(one.unit, host.settings.stop_timeout_seconds)
+            systemd.reset_failed(one.unit)
+    _stop_beats(host, only=release_id)
+
+
+def restore(host: Host, release_id: str) -> None:
+    """Start again what was stopped of a release that traffic went back to.
+
+    :raises Failed: when systemd refuses, or another release's beat still runs.
+    """
+    kinds = wanted(host, release_id)
+    if units.BEAT in kinds:
+        _stop_beats(host, but=release_id)
+    for unit in units.companions(host.settings.app, release_id, kinds):
+        if not systemd.show(unit).running:
+            systemd.start_soon(unit)
+    host.layout.show_flower(release_id if units.FLOWER in kinds else None)
+
+
+def _start(host: Host, kind: str, release_id: str) -> bool:
+    """Start a companion and wait until systemd says READY; return whether it had to be started.
+
+    :raises Failed: with the unit's last lines.
+    """
+    start = _begin(host, kind, release_id)
+    if start is not None:
+        starting.wait([start])
+    return start is not None
+
+
+def _begin(host: Host, kind: str, release_id: str) -> Start | None:
+    """Ask for a companion's start; return what is to be waited for, nothing when it is up.
+
+    :raises Failed: when systemd refuses.
+    """
+    unit = host.companion(kind, release_id)
+    state = systemd.show(unit)
+    if state.running:
+        return None
+    # Left a moment ago and come back to: systemd starts it once its last tasks are done.
+    leaving_seconds = _stop_seconds(host, kind) if state.active == "deactivating" else 0
+    limit = host.settings.start_timeout_seconds
+    start = Start(unit, starting.before_start(state), limit, leaving_seconds)
+    systemd.reset_failed(unit)
+    host.out.progress(f"starting {unit}, {limit + leaving_seconds:g} s at most")
+    systemd.start_soon(unit)
+    return start
+
+
+def _restart(host: Host, kind: str, release_id: str) -> Start:
+    """Ask for a companion to start afresh, whatever it does now; return what is to be waited for.
+
+    :raises Failed: when systemd refuses.
+    """
+    unit = host.companion(kind, release_id)
+    before = systemd.show(unit).invocation
+    start = Start(unit, before, host.settings.start_timeout_seconds, _stop_seconds(host, kind))
+    systemd.reset_failed(unit)
+    host.out.progress(f"restarting {unit}")
+    systemd.restart_soon(unit)
+    return start
+
+
+def _stop_beats(host: Host, *, but: str | None = None, only: str | None = None) -> bool:
+    """Stop beats and see them down; return whether there were any.
+
+    :param but: the release whose beat may go on.
+    :param only: the only release whose beat is stopped.
+    :raises Failed: when one does not stop.
+    """
+    beats = [one for one in found(host) if one.kind == units.BEAT and one.release_id != but]
+    beats = [one for one in beats if only in (None, one.release_id)]
+    for one in beats:
+        host.out.progress(f"stopping {one.unit}")
+        systemd.stop(one.unit, host.settings.stop_timeout_seconds)
+        systemd.reset_failed(one.unit)
+        if not systemd.show(one.unit).down:
+            raise Failed(
+                f"{one.unit} does not stop, and two beats must not tick",
+                next_command=f"systemctl status {one.unit}",
+            )
+    return bool(beats)
+
+
+def _show_flower(host: Host, active: str) -> tuple[bool, list[str]]:
+    """Have the active release's Flower up and linked.
+
+    What does not work is a remark and no failure: nobody's work waits for it.
+    """
+    if units.FLOWER not in wanted(host, active):
+        return host.layout.show_flower(None), []
+    socket, unit = host.layout.flower_socket(active), host.companion(units.FLOWER, active)
+    try:
+        started = _start(host, units.FLOWER, active)
+    except Failed as error:
+        return True, [f"{error.cause}: {error.next_command}"]
+    # It is up for systemd before it listens.
+    clock.until(FLOWER_SECONDS, lambda: socket.exists() or not systemd.show(unit).running)
+    remarks = [] if socket.exists() else [f"{unit} does not listen yet: sudo journalctl -u {unit} -n 200"]
+    moved = host.layout.show_flower(active)
+    return started or moved, remarks
+
+
+def _stop_seconds(host: Host, kind: str) -> float:
+    settings = host.settings
+    return settings.worker_stop_timeout_seconds if kind == units.WORKER else settings.stop_timeout_seconds

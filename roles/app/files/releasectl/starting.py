@@ -1,0 +1,118 @@
+"""Watch a unit start, and say why it did not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from releasectl import clock, systemd
+from releasectl.errors import Failed
+from releasectl.systemd import UnitState
+
+
+class Crashed(Exception):
+    """The unit ended before it was ready; in words for a person."""
+
+
+class Start:
+    """A start that is about to be asked for, and what is seen of it then."""
+
+    def __init__(self, unit: str, before: str, seconds: float, leaving_seconds: float = 0) -> None:
+        """Begin before the start is asked for.
+
+        :param before: the unit's invocation until then.
+        :param seconds: how long it may take to be ready, once begun.
+        :param leaving_seconds: how long the process of before may take to leave.
+        """
+        self.unit, self.before, self.seconds = unit, before, seconds
+        self.since, self.end = time.time(), time.monotonic() + leaving_seconds + seconds
+        self.seen: set[str] = set()
+
+    def look(self) -> UnitState | None:
+        """Return the unit's state, or nothing as long as the start has not begun.
+
+        :raises Crashed: at the first crash.
+        """
+        state = systemd.show(self.unit)
+        begun = {state.invocation} - {"", self.before}
+        if begun and not self.seen:
+            self.end = time.monotonic() + self.seconds
+        self.seen |= begun
+        # A second invocation means that the first one crashed between two looks.
+        again = len(self.seen) > 1
+        if (self.seen and state.ended) or again or (state.active == "failed" and not state.has_job):
+            raise Crashed(_crash_words(self.unit, state, again=again))
+        return state if self.seen else None
+
+    def ready(self) -> bool:
+        """Whether systemd says READY by now.
+
+        :raises Failed: with the unit's last lines, when it crashed or its time is up.
+        """
+        try:
+            state = self.look()
+        except Crashed as crash:
+            raise failure(self.unit, str(crash), self.since) from crash
+        if state is not None and state.running:
+            return True
+        if time.monotonic() > self.end:
+            raise failure(self.unit, f"{self.unit} was not ready within {self.seconds:g} s", self.since)
+        return False
+
+
+def wait(starts: list[Start]) -> None:
+    """Wait until all of several starts are ready, side by side, each with its own time limit.
+
+    :raises Failed: at the first that fails.
+    """
+    for _ in clock.attempts(float("inf")):
+        starts = [one for one in starts if not one.ready()]
+        if not starts:
+            return
+
+
+def looks(unit: str, before: str, seconds: float) -> Iterator[UnitState]:
+    """Yield a unit's state again and again, from the start that was asked for on, until the time is up.
+
+    :param before: the unit's invocation before that start.
+    :param seconds: how long to go on.
+    :raises Crashed: at the first crash.
+    """
+    start = Start(unit, before, seconds)
+    for _ in clock.attempts(seconds):
+        state = start.look()
+        if state is not None:
+            yield state
+
+
+def before_start(state: UnitState) -> str:
+    """Return the invocation that will not be the one to become ready when a unit is told to start now."""
+    # One that is starting already will be ready without another invocation.
+    return "" if state.active == "activating" and not state.ended else state.invocation
+
+
+def left(unit: str, before: str) -> bool:
+    """Whether a unit that is being restarted is done with the process it had.
+
+    :param before: its invocation then.
+    """
+    state = systemd.show(unit)
+    return state.invocation != before or state.active == "failed"
+
+
+def failure(unit: str, cause: str, since: float, **evidence: object) -> Failed:
+    """Return an error with what a unit's journal tells about it.
+
+    :param since: from when on its journal is of interest, in seconds since the epoch.
+    :param evidence: what else was seen.
+    """
+    told = {"unit": unit, "journal": systemd.journal(unit, since), **evidence}
+    return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=told)
+
+
+def _crash_words(unit: str, state: UnitState, *, again: bool) -> str:
+    if again:
+        # What systemd tells now is about the next attempt, not about the one that crashed.
+        return f"{unit} crashed before it was ready, and systemd started it again"
+    why = state.result if state.result != "success" else "it ended"
+    return f"{unit} crashed before it was ready ({why}, exit status {state.exit_status})"
