@@ -20,7 +20,8 @@ from .processes import stop
 
 TREE = PROJECT_DIR / "nginx"
 FILES = ("nginx.conf.j2", "snippets/proxy_headers.conf", "conf.d/logging.conf", "conf.d/proxy.conf")
-FILES += ("conf.d/compression.conf", "conf.d/limits.conf")
+FILES += ("conf.d/compression.conf", "conf.d/limits.conf", "conf.d/problems.conf", "conf.d/static.conf")
+FILES += ("snippets/problems.conf",)
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,6 +51,8 @@ def render(folder: Path, ports: dict[str, int]) -> None:
             "nginx_site_root": folder,
             "nginx_site_upstream_path": folder.parent / f"{name}.sock",
             "nginx_https_port": f"127.0.0.1:{port}",
+            # All of the load comes from one address.
+            "nginx_client_requests_per_second": 1_000_000,
             "nginx_ipv6_enabled": False,
             "__nginx_port_suffix": f":{port}",
             "__nginx_listen_http2": "",
@@ -58,6 +61,8 @@ def render(folder: Path, ports: dict[str, int]) -> None:
         text = _rendered("sites-enabled/app.conf.j2", site)
         text = re.sub(r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text))
         _write(folder / f"sites-enabled/{name}.conf", text, folder)
+        flower = _rendered("snippets/app.flower.conf.j2", site)
+        _write(folder / f"snippets/{name}.flower.conf", flower, folder)
     (folder / "modules-enabled").mkdir()
     (folder / "log").mkdir()
     shutil.copy("/etc/nginx/mime.types", folder)

@@ -40,6 +40,13 @@ class Host:
         return self.name.startswith("odd")
 
     @property
+    def companions(self) -> list[str]:
+        """What follows the web instance of a release."""
+        return (
+            ["worker", "flower"] if self.odd else ["worker", "beat", "flower"] if self.app == "inbox" else []
+        )
+
+    @property
     def health_port(self) -> str:
         """The port that answers health to any Host, empty where there is none."""
         return "8081" if self.odd else "8082" if self.app == "board" else ""

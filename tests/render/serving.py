@@ -25,6 +25,10 @@ STREAMS = {
 ARRIVED = threading.Event()
 
 
+# What the app says to nginx's question whether somebody may see Flower.
+WHO = {"as=admin": 204, "as=viewer": 403}
+
+
 class App(http.server.BaseHTTPRequestHandler):
     """Answers with what it was asked."""
 
@@ -38,6 +42,8 @@ class App(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.partition("?")[0]
+        if path == self.server.authorize:
+            return self.send(WHO.get(self.headers.get("Cookie"), 401), b"")
         if path in STREAMS:
             return self.stream(STREAMS[path])
         if path == "/redirect":
@@ -76,13 +82,13 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
-def serve(site):
+def serve(site, link="upstream.sock"):
     """Listen where the site's nginx looks."""
-    path = Path(f"/run/{site['app']}.sock")
+    path = Path(f"/run/{site['app']}.{link}")
     server = Server(str(path), App)
-    server.site = site["app"]
+    server.site, server.authorize = site["app"], site["authorize"] if link == "upstream.sock" else None
     path.chmod(0o666)
-    Path(f"/srv/{site['app']}/upstream.sock").symlink_to(path)
+    Path(f"/srv/{site['app']}/{link}").symlink_to(path)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
@@ -148,12 +154,34 @@ def answers(site):
     return found
 
 
+def flower(site):
+    """Ask a site's Flower as several people, and with what could change something."""
+    name, port = site["name"], site["https_port"]
+    found = {}
+    for who in ("admin", "viewer", "nobody"):
+        cookie = {} if who == "nobody" else {"Cookie": f"as={who}"}
+        for method, page in (
+            ("GET", ""), ("HEAD", "tasks"), ("POST", "api/worker/shutdown/x"), ("DELETE", ""),
+            ("POST", "tasks/datatable"), ("GET", "-/authorize"), ("OPTIONS", ""),
+        ):  # fmt: skip
+            # A body that the question to the app must not take along.
+            body = b"x" * 9 if method in ("POST", "GET") else None
+            answer = ask(port, f"/flower/{page}", name, tls=True, method=method, body=body, headers=cookie)
+            found[f"{who} {method} {page}"] = answer
+    return found
+
+
 def main(sites):
     for site in sites:
         serve(site)
+        if site["authorize"]:
+            serve(site, "flower.sock")
     subprocess.run(["nginx"], check=True)
     try:
-        print(json.dumps({site["app"]: answers(site) for site in sites}))
+        told = {site["app"]: answers(site) for site in sites}
+        for site in sites:
+            told[site["app"]]["flower"] = flower(site)
+        print(json.dumps(told))
     finally:
         subprocess.run(["nginx", "-s", "stop"], check=True)
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from rendering import ROOT, environment
 
-PARTS = ("settings", "limits", "checks")
+PARTS = ("settings", "limits", "checks", "celery")
 # No refusal may print this.
 HIDDEN = "correct-horse-battery"
 RIGHT = {
@@ -32,6 +32,13 @@ RIGHT = {
             {"check": "http", "name": "billing", "url": "http://127.0.0.1:9000/healthz"},
             {"check": "disk", "path": "/srv", "minimum_free_percent": 10},
         ],
+        "app_celery": "shop.worker:app",
+        "app_broker_url": "amqp://demo@queue.example.org/demo",
+        "app_worker_queues": ["mail", "reports.daily"],
+        "app_worker_memory_max": "50%",
+        "app_beat_scheduler": "shop.beat:Scheduler",
+        "app_flower_enabled": True,
+        "app_flower_sign_in_path": "/in?to=/flower/",
         "app_ops_prefix": "/-/ops",
         "app_log_scrub_keys": ["iban", "x-account"],
         "app_sentry_traces_sample_rate": 0.1,
@@ -80,6 +87,14 @@ REFUSED = {
         {"app_redis_url": f"redis://:{HIDDEN}@cache/0"},
         ["app_redis_url", "carries a password"],
     ),
+    "a password in app_broker_url": (
+        {"app_broker_url": f"amqp://u:{HIDDEN}@mq/"},
+        ["app_broker_url", "carries", "broker_password"],
+    ),
+    "a broker that is nowhere": (
+        {"app_broker": "rabbitmq"},
+        ["app_broker is rabbitmq", "no group brokers"],
+    ),
     "a password in a setting's url": (
         {"app_environment": {"BROKER": f"amqp://u:{HIDDEN}@mq/"}},
         ["app_environment holds BROKER", "app_secret_environment", "app_environment_allowed_names"],
@@ -124,6 +139,23 @@ REFUSED = {
         ["app_sentry_traces_sample_rate is 5", "from 0 to 1"],
     ),
     "a worker without a thread": ({"app_web_threads": 0}, ["app_web_threads is 0", "from 1"]),
+    "Flower without Celery": ({"app_flower_enabled": True}, ["app_flower_enabled needs app_celery"]),
+    "a Celery app that is a path": ({"app_celery": "shop/worker.py"}, ["app_celery is", "shop.worker:app"]),
+    "Celery without a broker": ({"app_celery": "shop"}, ["no broker on this host", "app_broker_url"]),
+    "a beat on each of two hosts": (
+        {"app_celery": "shop", "app_broker_url": "redis://queue.example.org/0"},
+        ["each of the 2 hosts", "app_beat_scheduler", "app_beat_enabled"],
+    ),
+    "a queue with a comma": (
+        {"app_celery": "shop", "app_worker_queues": ["a,b"]},
+        ["app_worker_queues", "queues are letters"],
+    ),
+    "a gate that is no path": (
+        {"app_flower_authorize_path": "/a; deny all"},
+        ["app_flower_authorize_path is", "give a path of the app"],
+    ),
+    "a worker of no process": ({"app_worker_concurrency": 0}, ["app_worker_concurrency is 0", "from 1"]),
+    "a worker without memory": ({"app_worker_memory_max": "much"}, ["app_worker_memory_max is much"]),
     "a key with a comma": ({"app_log_scrub_keys": ["a,b"]}, ["app_log_scrub_keys holds", "a,b"]),
 }
 
@@ -145,7 +177,10 @@ def project(folder: Path) -> list[str]:
     cases = {**RIGHT, **{name: given for name, (given, _words) in REFUSED.items()}}
     shared = {"ansible_connection": "local", "app_name": "demo", "app_wsgi": "demo:app", "app_source": "x"}
     hosts = {slug(name): {"app_server_names": ["x.example.org"], **given} for name, given in cases.items()}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": shared, "hosts": hosts}}))
+    # As many as a fleet has at least.
+    fleet = {"app_servers": {"hosts": dict.fromkeys(list(hosts)[:2])}}
+    inventory = {"all": {"vars": shared, "hosts": hosts, "children": fleet}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
     program = Path(sys.executable).with_name("ansible-playbook")
     return [str(program), "--inventory", str(folder / "hosts.yml"), str(folder / "site.yml")]
 

@@ -17,7 +17,11 @@ RELEASECTL_KEYS = {
     "app", "root", "run_dir", "user", "group", "uv", "python", "keep",
     "idle_close_seconds", "start_timeout_seconds", "ops_prefix",
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
+    "companions", "worker_stop_timeout_seconds",
 }  # fmt: skip
+
+
+COMPANION_UNITS = ("worker@.service", "beat@.service", "flower@.service")
 
 
 def test_nothing_is_left_unrendered(host):
@@ -36,7 +40,7 @@ def test_every_file_ends_with_its_last_line(host):
 
 def test_file_names_carry_the_app(host):
     assert f"/etc/nginx/sites-enabled/{host.app}.conf" in host.files
-    for kind in ("web@.service", "web@.socket", "migrate@.service"):
+    for kind in ("web@.service", "web@.socket", "migrate@.service", *COMPANION_UNITS):
         assert f"/etc/systemd/system/{host.app}-{kind}" in host.files
 
 
@@ -114,7 +118,66 @@ def test_metrics_of_an_instance_outlive_it_and_are_found_by_its_neighbours(host)
     unit = host.read(f"/etc/systemd/system/{host.app}-web@.service")
     assert "RuntimeDirectoryPreserve=yes" in unit
     assert f"PROMETHEUS_MULTIPROC_DIR=/run/{host.app}/%i/metrics" in unit
-    assert f"FLASK_OPS_METRICS_DIRS=/run/{host.app}/*/metrics" in unit
+    assert f"FLASK_OPS_METRICS_DIRS=/run/{host.app}/*/metrics*" in unit
+    for kind in ("worker", "beat"):
+        unit = host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
+        assert f"PROMETHEUS_MULTIPROC_DIR=/run/{host.app}/%i/metrics-{kind}\n" in unit
+        assert "RuntimeDirectoryPreserve=yes" in unit
+
+
+def test_companions_commands_are_static_and_the_same_for_every_app(host):
+    python = f"/srv/{host.app}/releases/%i/venv/bin/python -m celery --app flask_ops.worker --broker="
+    commands = {
+        "worker": f"worker --hostname {host.app}-%i@%H",
+        "beat": f"beat --schedule /srv/{host.app}/shared/celerybeat-schedule",
+        "flower": f"flower --unix-socket=/run/{host.app}/flower/%i.sock --url-prefix=flower --read-only=true "
+        "--persistent=false --xheaders=false --logging=none",
+    }
+    for kind, words in commands.items():
+        unit = host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
+        assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [f"{python} {words}"]
+        assert f"SyslogIdentifier={host.app}-{kind}\n" in unit
+        assert f"FLASK_OPS_SERVICE={host.app}-{kind}\n" in unit
+
+
+def test_worker_has_limits_of_its_own(host):
+    unit = host.read(f"/etc/systemd/system/{host.app}-worker@.service")
+    assert f"TimeoutStopSec={45 if host.odd else 120}\n" in unit
+    # The last one is the one that counts.
+    assert re.findall(r"^MemoryMax=(.*)$", unit, re.MULTILINE)[-1] == ("512M" if host.odd else "infinity")
+
+
+def test_celery_gets_its_settings_where_there_is_one(host):
+    settings, told = settings_of(host), json.loads(host.read(f"/etc/releasectl/{host.app}.json"))
+    celery = {name: value for name, value in settings.items() if "CELERY" in name}
+    assert told["companions"] == host.companions
+    if not host.companions:
+        assert celery == {}
+    elif not host.odd:
+        assert celery == {"CELERY_WORKER_CONCURRENCY": "2"}
+    else:
+        assert celery == {
+            "CELERY_WORKER_CONCURRENCY": "3",
+            "CELERY_WORKER_QUEUES": "odd,default",
+        }
+
+
+def test_flower_is_there_for_those_who_asked_for_it_and_guarded(host):
+    text = host.read(f"/etc/nginx/snippets/{host.app}.flower.conf")
+    assert f"include snippets/{host.app}.flower.conf;" in host.site
+    folder = f"d /run/{host.app}/flower 0710 {host.app} www-data -"
+    assert (folder in host.read(f"/etc/tmpfiles.d/{host.app}.conf")) == ("flower" in host.companions)
+    locations = text.split("\nlocation ")[1:]
+    if "flower" not in host.companions:
+        assert not locations
+        return
+    for location in locations:
+        reached = f"proxy_pass http://unix:/srv/{host.app}/flower.sock;" in location
+        assert reached == ("auth_request " in location)
+        assert reached == ("limit_except GET" in location)
+    (asked,) = [location for location in locations if "internal;" in location]
+    assert 'proxy_set_header X-Ops-Internal "";' in asked
+    assert "include snippets/proxy_headers.conf;" in asked
 
 
 def test_units_of_one_app_share_one_sandbox(host):
@@ -122,10 +185,11 @@ def test_units_of_one_app_share_one_sandbox(host):
         host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
         .partition("\n# Who it runs as")[2]
         .partition("[Install]")[0]
-        for kind in ("web", "migrate")
+        for kind in ("web", "migrate", "worker", "beat", "flower")
     ]
     assert frames[0].strip()
-    assert frames[0].strip() == frames[1].strip()
+    # A unit may say something of its own behind it.
+    assert all(frame.strip().startswith(frames[0].strip()) for frame in frames)
 
 
 def settings_of(host):

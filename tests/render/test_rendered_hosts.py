@@ -33,7 +33,7 @@ def test_nginx_reads_each_site_and_no_other(sandbox):
 
 
 def test_systemd_takes_every_unit_without_a_word(sandbox):
-    assert len(sandbox.units) == 3 * len(sandbox.apps)
+    assert len(sandbox.units) == 6 * len(sandbox.apps)
     done = sandbox.run("systemd-analyze", "verify", *sandbox.units)
     said_nothing(done)
 
@@ -41,7 +41,7 @@ def test_systemd_takes_every_unit_without_a_word(sandbox):
 def test_units_are_exposed_no_more_than_allowed(sandbox, capsys):
     exposures = {}
     for app in sandbox.apps:
-        for kind in ("web", "migrate"):
+        for kind in ("web", "migrate", "worker", "beat", "flower"):
             unit = f"{app}-{kind}@{RELEASE}.service"
             done = sandbox.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
             found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
@@ -59,6 +59,18 @@ def test_run_folder_is_there_after_a_boot(sandbox):
         done = sandbox.run("systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{app}.conf")
         said_nothing(done)
         assert sandbox.run("stat", "--format=%U:%G %a", f"/run/{app}").stdout == "root:root 755\n"
+
+
+def test_nobody_but_nginx_and_the_app_passes_through_to_flowers_socket(sandbox):
+    for host in [host for host in sandbox.hosts if "flower" in host.companions]:
+        said_nothing(sandbox.run("systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{host.app}.conf"))
+        told = sandbox.run("stat", "--format=%U:%G %a", f"/run/{host.app}/flower")
+        assert told.stdout == f"{host.app}:www-data 710\n"
+        passes = {
+            user: sandbox.run("runuser", "-u", user, "--", "test", "-x", f"/run/{host.app}/flower").returncode
+            for user in (host.app, "www-data", "nobody")
+        }
+        assert passes == {host.app: 0, "www-data": 0, "nobody": 1}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def described(host) -> dict:
         "health_port": int(host.health_port or 0),
         "prefix": "/-/ops.d" if host.odd else "",
         "ipv6": not host.odd,
+        "authorize": ("/-/may" if host.odd else "/admin/authorize") if "flower" in host.companions else None,
+        "sign_in": "/in?to=/flower/" if host.odd else "/auth/sign-in?next=/flower/",
     }
 
 
@@ -144,3 +146,58 @@ def test_chunked_upload_of_a_megabyte_arrives_whole_and_with_its_length(served):
         assert app["length"] == 1024 * 1024
         assert app["headers"]["content-length"] == str(1024 * 1024)
         assert "transfer-encoding" not in app["headers"]
+
+
+LOOKS = ("GET ", "HEAD tasks", "POST tasks/datatable")
+CHANGES = ("POST api/worker/shutdown/x", "DELETE ", "OPTIONS ")
+
+
+def flowers(served) -> list[tuple[dict, dict]]:
+    """Return the sites that have a Flower, and what it answered."""
+    found = [(site, answers["flower"]) for site, answers in served if site["authorize"]]
+    assert found
+    return found
+
+
+def test_flower_is_shown_to_whom_the_app_lets_in(served):
+    for site, answers in flowers(served):
+        for look in LOOKS:
+            answer = answers[f"admin {look}"]
+            assert answer["status"] == 200, (look, answer)
+        app = asked(answers["admin GET "])
+        assert app["path"] == "/flower/"
+        assert app["headers"]["host"].partition(":")[0] == site["name"]
+        assert asked(answers["admin POST tasks/datatable"])["length"] == 9
+
+
+def test_flower_is_refused_to_whom_the_app_does_not_let_in(served):
+    for _site, answers in flowers(served):
+        assert {answers[f"viewer {words}"]["status"] for words in LOOKS + CHANGES} == {403}
+
+
+def test_visitor_of_flower_who_has_not_signed_in_is_sent_to_the_sign_in(served):
+    for site, answers in flowers(served):
+        answer = answers["nobody GET "]
+        port = "" if site["https_port"] == 443 else f":{site['https_port']}"
+        assert answer["status"] == 302
+        assert answer["headers"]["location"] == f"https://{site['name']}{port}{site['sign_in']}"
+        assert answers["nobody POST tasks/datatable"]["status"] == 401
+
+
+def test_nothing_can_be_changed_through_flower_by_anybody(served):
+    for _site, answers in flowers(served):
+        for who in ("admin", "viewer", "nobody"):
+            statuses = {answers[f"{who} {change}"]["status"] for change in CHANGES}
+            assert statuses <= {403, 302}, (who, statuses)
+            assert 403 in statuses
+
+
+def test_question_nginx_asks_the_app_cannot_be_asked_from_outside(served):
+    for _site, answers in flowers(served):
+        assert answers["admin GET -/authorize"]["status"] == 404
+
+
+def test_site_without_flower_leaves_its_address_to_the_app(served):
+    for site, answers in served:
+        if not site["authorize"]:
+            assert asked(answers["flower"]["nobody GET "])["path"] == "/flower/"
