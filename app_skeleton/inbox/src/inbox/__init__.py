@@ -1,4 +1,4 @@
-"""A webhook inbox: takes messages over HTTP and shows them."""
+"""A webhook inbox: stores signed webhooks once, processes them in the background, lets people search them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from flask import Flask
 from flask_ops import checks
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import api, assets, config, errors, pages
+from . import admin, api, assets, auth, cli, config, errors, headers, messages, storage, store, tasks
+from .extensions import csrf, limiter
 from .models import db, migrate
 
 
@@ -27,9 +28,10 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
     db.init_app(app)
     migrate.init_app(app, db, directory=str(Path(__file__).parent / "migrations"))
-    assets.init_app(app)
-    errors.init_app(app)
-    app.register_blueprint(pages.bp)
-    app.register_blueprint(api.bp)
+    csrf.init_app(app)
+    limiter.init_app(app)
+    for frame in (store, storage, tasks, assets, headers, errors, api, auth, admin, cli):
+        frame.init_app(app)
+    messages.init_app(app)  # the domain: all of it hangs on this line
     flask_ops.init_app(app, checks=[checks.sqlalchemy(db)])
     return app

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from alembic import context
 from flask import current_app
 from flask_ops.settings import integer
+from inbox.models import UTCDateTime
 from sqlalchemy import Connection, text
 
 #: Any number, the same for every release: who holds it migrates.
@@ -21,14 +24,24 @@ def _take_turns(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         return
     lock_timeout_ms = integer("MIGRATION_LOCK_TIMEOUT_SECONDS", 5, minimum=1) * 1000
-    # lock_timeout rules the advisory lock as well, and another migration may rightly take longer.
-    connection.execute(text(f"SET lock_timeout = '{_WAIT_FOR_OTHERS_SECONDS}s'"))
+    deadline = time.monotonic() + _WAIT_FOR_OTHERS_SECONDS
+    # Asked for again and again, in a transaction each: CREATE INDEX CONCURRENTLY of the one whose turn it is
+    # waits for every open transaction, and one that waits for the lock would be such a one, for ever.
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise TimeoutError("Another migration has not ended: try again later.")
+        time.sleep(0.2)
     # The app's limit is for requests; building an index may take an hour.
     connection.execute(text("SET statement_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
     connection.execute(text(f"SET lock_timeout = {lock_timeout_ms}"))
     # The lock and the settings are the session's and outlast the transaction; they end with the connection.
     connection.commit()
+
+
+def _render(kind: str, item: object, _context: object) -> str | bool:
+    """Write a column's type of our own as what it is to the database: a migration outlives the app's code."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UTCDateTime) else False
 
 
 def _run_offline() -> None:
@@ -49,6 +62,7 @@ def _run_online() -> None:
             # A migration that succeeded stays when a later one fails, and one may step out of its transaction
             # (autocommit_block, for CREATE INDEX CONCURRENTLY) without committing its neighbours.
             transaction_per_migration=True,
+            render_item=_render,
             **migrate.configure_args,
         )
         with context.begin_transaction():

@@ -1,0 +1,5 @@
+"""What the tests' users sign in with."""
+
+import secrets
+
+PASSWORD = secrets.token_urlsafe()

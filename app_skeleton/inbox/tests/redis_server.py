@@ -1,0 +1,81 @@
+"""A Redis of the tests' own, on a unix socket, that they may stop, kill and start again."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from flask_ops.testing import eventually
+from redis import Redis, RedisError
+
+
+class RedisServer:
+    """The server; a context that starts it and ends it.
+
+    :param arguments: further configuration, as on its command line.
+    """
+
+    def __init__(self, *arguments):
+        # Not pytest's tmp_path: a unix socket's path must stay under 108 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="app-redis-"))
+        self.url = f"unix://{self.folder / 'redis.sock'}?db=0"
+        self.client = Redis.from_url(self.url, socket_timeout=5)
+        self._arguments = arguments
+        self.process = None
+
+    def __enter__(self):
+        if shutil.which("redis-server") is None:
+            if os.environ.get("CI"):
+                pytest.fail("redis-server is not installed: apt-get install redis-server")
+            pytest.skip("redis-server is not installed")
+        self.start()
+        return self
+
+    def __exit__(self, *error):
+        self.client.close()
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def start(self):
+        command = [
+            "redis-server",
+            "--port",
+            "0",
+            "--unixsocket",
+            self.folder / "redis.sock",
+            "--dir",
+            self.folder,
+        ]
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([*command, *durable, *self._arguments], stdout=log, stderr=log)
+        eventually(self.answers, 30)
+
+    def answers(self):
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            return self.client.ping()
+        except RedisError:
+            return False
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.process.wait()
+
+    def pause(self):
+        """Have it answer nobody, as a host does that hangs."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+        eventually(self.answers, 30)
+
+    def restart(self):
+        self.process.terminate()
+        self.process.wait()
+        self.start()
