@@ -17,6 +17,8 @@ CONTROLLER_LOCKS = requirements/controller.txt
 DEV_LOCKS = $(CONTROLLER_LOCKS) requirements/dev.txt
 APP_LOCKS = $(wildcard app_skeleton/inbox/requirements*.txt)
 APP_VENV = .cache/app-venv
+# In processes of their own: what drives the browser has an event loop in each.
+BROWSER_TESTS = app_skeleton/inbox/tests/browser
 # Files of tests side by side: the slow ones wait for processes more than they compute.
 TWO_AT_ONCE = -n 2 --dist loadfile
 APP_SOURCES = $(wildcard app_skeleton/*/src)
@@ -58,7 +60,7 @@ status: venv ## Say which release each host serves
 verify: venv ## Check every host against what it should be, changing nothing
 	$(PLAYBOOK) playbooks/verify.yml $(limit)
 
-.PHONY: lint test-fast test test-full
+.PHONY: lint test-needs test-fast test test-full
 lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 	.venv/bin/ansible-lint --offline --profile production
 	.venv/bin/yamllint --strict .
@@ -69,14 +71,18 @@ lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 test-fast: lint ## Lint, and every test that needs no host
 	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
-	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton
+	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton --ignore $(BROWSER_TESTS)
+	$(APP_VENV)/bin/python -m pytest -n 2 --dist loadfile $(BROWSER_TESTS)
 	.venv/bin/pytest tests/bench
 
-test: test-fast ## All tests, with hosts of their own
+test-needs:
+	@$(TARGET_HOST) prepare-app
+
+test: test-needs test-fast ## All tests, with hosts of their own
 	@$(TARGET_HOST) prepare
 	.venv/bin/pytest -n 2 --dist loadgroup tests/target tests/scenario
 
-test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
+test-full: test-needs test-fast ## All tests, the long forms too, on Debian 12 and 13
 	@$(TARGET_HOST) prepare
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 

@@ -18,7 +18,7 @@ import pytest
 
 TESTS_DIR = Path(__file__).parent
 ALL_RELEASES = (13, 12)
-HOST_FIXTURES = ("site", "spare", "plain")
+HOST_FIXTURES = ("site", "spare", "plain", "broker")
 HOST_IN_ID = re.compile(rf"\b({'|'.join(HOST_FIXTURES)})-debian\d+\b")
 # After so many a further one tells nothing new, and each takes seconds.
 EVIDENCE_AT_MOST = 20
@@ -145,6 +145,15 @@ def plain(request, say):
 
     with _host("plain", request) as declaration:
         yield sites.start(declaration, say)
+
+
+@pytest.fixture(scope="session")
+def broker(request, say):
+    """Return a host that two apps' inventories brought RabbitMQ to, and nothing else."""
+    from testbed import brokers
+
+    with _host("broker", request) as declaration:
+        yield brokers.start(declaration, say)
 
 
 @pytest.hookimpl(wrapper=True)

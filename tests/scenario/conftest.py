@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import further_apps
 import planting
 import pytest
+import relaying
 from target_host.shell import PROJECT_DIR
 
 APP_DIR = PROJECT_DIR / "app_skeleton/inbox"
@@ -62,3 +63,13 @@ def hostile(spare) -> SimpleNamespace:
     app = further_apps.declare(spare, HOSTILE, more)
     play = app.provision("-vvv", "--diff")
     return SimpleNamespace(app=app, play=play, planted=planted)
+
+
+@pytest.fixture(scope="session")
+def inboxes(spare) -> dict[str, relaying.Inbox]:
+    """Provision the sample app twice, once with each broker; return both by broker, each with its service."""
+    found = {broker: relaying.declare(spare, broker) for broker in ("redis", "rabbitmq")}
+    for inbox in found.values():
+        inbox.app.provision()
+        inbox.start_service()
+    return found

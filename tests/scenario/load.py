@@ -8,14 +8,16 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from testbed import webhooks
 from testbed.https import Client
 from testbed.sites import Site, until
 
 THREADS = 4
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 400
 SHOWN_FAILURES = 10
 VERSION = "/version"
 
@@ -37,21 +39,22 @@ class Question:
     """A request, and what a right answer to it is.
 
     :param is_right: told the answer's body.
-    :param posts: the message it brings, if it brings one.
+    :param posts: the webhook it brings, if it brings one.
     """
 
     target: str
     is_right: Callable[[bytes], bool]
     method: str = "GET"
     wanted: int = 200
-    body: str | None = None
+    body: bytes | None = None
     posts: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Load:
     """Requests at a fixed rate, half of them on kept connections, half on new ones, until told to stop.
 
-    Each thread asks in turn for the list of messages, sends a message nobody else sends, and asks which
+    Each thread asks in turn for the list of messages, sends a webhook nobody else sends, and asks which
     release answers. It ends by itself after `LIMIT_SECONDS`. Used as a context manager, it is stopped at the
     end of the block, and `failures` and the other attributes are complete then.
     """
@@ -69,6 +72,11 @@ class Load:
             threading.Thread(target=self._run, args=(number,), name=f"load-{number}", daemon=True)
             for number in range(THREADS)
         ]
+
+    @cached_property
+    def bearer(self) -> Mapping[str, str]:
+        """What the API is asked with."""
+        return self.site.sender.bearer()
 
     def __enter__(self) -> Load:
         """Start, and return once answers come."""
@@ -107,7 +115,7 @@ class Load:
 
     @property
     def posted(self) -> list[str]:
-        """Every message answered with 201."""
+        """Every webhook that was taken."""
         return [body for tally in self.tallies for body in tally.posted]
 
     @property
@@ -131,9 +139,9 @@ class Load:
         )
 
     def stored(self) -> tuple[int, int]:
-        """Return how many of this load's messages the database holds, and how many different ones."""
+        """Return how many of this load's webhooks the database holds, and how many different ones."""
         app = self.site.app
-        query = f"select count(*), count(distinct body) from message where source = '{self.marker}'"
+        query = f"select count(*), count(distinct body) from message where delivery_id like '{self.marker}-%'"
         rows, distinct = self.site.sudo(f'psql -tA -F " " -d {app} -c "{query}"', user=app).split()
         return int(rows), int(distinct)
 
@@ -169,9 +177,8 @@ class Load:
         """Ask once and check the answer; return whether the connection may be used again."""
         question = self._question(kind, word)
         path = question.target.partition("?")[0]
-        headers = {"Host": self.client.host_header, "Connection": "keep-alive" if kept else "close"}
-        if question.body is not None:
-            headers["Content-Type"] = "application/json"
+        kind = "keep-alive" if kept else "close"
+        headers = {**question.headers, "Host": self.client.host_header, "Connection": kind}
         what = f"{question.method} {path} on a {'kept' if kept else 'new'} connection"
         began = time.monotonic()
         try:
@@ -200,23 +207,26 @@ class Load:
         :param kind: 0, 1 or 2, in turn.
         :param word: different each time.
         """
-        body = f"{self.marker}-{word}"
         if kind == 0:
-            return Question("/api/v1/messages?limit=2", lambda text: _holds(text, "messages", list))
+            right = _holding("messages", list)
+            return Question("/api/v1/messages?limit=2", right, headers=self.bearer)
         if kind == 1:
+            delivery_id = f"{self.marker}-{word}"
+            body = webhooks.body_of(delivery_id)
             return Question(
-                "/api/v1/messages",
-                lambda text: json.loads(text).get("body") == body and _holds(text, "id", int),
+                webhooks.HOOK,
+                lambda text: json.loads(text).get("status") == "accepted",
                 method="POST",
-                wanted=201,
-                body=json.dumps({"source": self.marker, "body": body}),
-                posts=body,
+                wanted=202,
+                body=body,
+                posts=delivery_id,
+                headers=self.site.sender.headers(delivery_id, body),
             )
-        return Question(VERSION, lambda text: _holds(text, "release", str))
+        return Question(VERSION, _holding("release", str))
 
 
-def _holds(text: bytes, key: str, kind: type) -> bool:
-    return isinstance(json.loads(text).get(key), kind)
+def _holding(key: str, kind: type) -> Callable[[bytes], bool]:
+    return lambda text: isinstance(json.loads(text).get(key), kind)
 
 
 def now() -> str:

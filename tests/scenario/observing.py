@@ -18,6 +18,12 @@ def units_up(site: Site, app: str = "") -> list[str]:
     return sorted(line.split()[0] for line in listed.splitlines())
 
 
+def units_of(app: str, release: str) -> list[str]:
+    """Return the units of a release of an app with Celery, a schedule and Flower."""
+    services = [f"{app}-{kind}@{release}.service" for kind in ("beat", "flower", "web", "worker")]
+    return sorted([*services, f"{app}-web@{release}.socket"])
+
+
 def units_left(site: Site, app: str = "", seconds: float = 45) -> list[str]:
     """Return the app's units once none of them is stopping any more.
 

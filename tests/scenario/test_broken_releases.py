@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from load import Load
-from observing import failed_units, status_of, units_up
+from observing import failed_units, status_of, units_of, units_up
 from testbed import durations
 
 FACTORY = "src/inbox/__init__.py"
@@ -91,7 +91,7 @@ def test_broken_release_loses_and_doubles_no_message(broken):
 
 def test_broken_release_leaves_nothing_running_or_failed(site, broken):
     active = broken.before["active"]
-    assert broken.units == [f"{site.app}-web@{active}.service", f"{site.app}-web@{active}.socket"]
+    assert broken.units == units_of(site.app, active)
     assert broken.failed == ""
     assert site.sudo(f"pgrep --full --list-full '^/srv/{site.app}/releases/{broken.staged}/' || true") == ""
     assert broken.after["problems"] == []

@@ -18,6 +18,7 @@ app_wsgi: inbox.wsgi:app
 app_extra_packages: [redis]
 app_migrate_command: flask --app inbox.wsgi db upgrade
 app_checks: [{{check: redis}}]
+app_environment: {{STORAGE_URL: file:///srv/{NAME}/shared/files}}
 """
 # The app declares the first itself, the inventory the second.
 CHECKS = {"database": "postgresql", "redis": "redis"}

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from load import Load
-from observing import failed_units, status_of, units_left
+from observing import failed_units, status_of, units_left, units_of
 from testbed import durations
 
-PAGE = "src/inbox/templates/index.html"
-HEADING = "<h1>Messages</h1>"
+PAGE = "src/inbox/templates/auth/sign_in.html"
+HEADING = "<h1>Sign in</h1>"
 
 
 def changed(words: str) -> str:
@@ -50,7 +50,7 @@ def story(site, copied_app):
         with durations.measured(f"{site.name} {words}, under load"):
             act()
         seen.active.append(status_of(site)["active"])
-        seen.pages[words] = site.web.get("/").text
+        seen.pages[words] = site.web.get("/auth/sign-in").text
         assert load.wait_for(10, seen.active[-1]), f"{words}: nobody sees {seen.active[-1]}; {load.words}"
 
     with Load(site) as load:
@@ -104,7 +104,7 @@ def test_nginx_is_never_reloaded_for_a_release(story):
 
 def test_only_the_active_release_is_left_running(site, story):
     active = story.active[-1]
-    assert units_left(site) == [f"{site.app}-web@{active}.service", f"{site.app}-web@{active}.socket"]
+    assert units_left(site) == units_of(site.app, active)
     assert failed_units(site) == ""
 
 

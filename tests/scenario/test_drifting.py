@@ -53,7 +53,7 @@ TAMPERINGS = {
     ),
     "content of PostgreSQL's settings": Tampering(
         "echo max_connections = 20 | tee -a /etc/postgresql/*/main/conf.d/50-base.conf",
-        "[ \"$(sudo -u postgres psql -tAc 'show max_connections')\" = 100 ]",
+        "[ \"$(sudo -u postgres psql -tAc 'show max_connections')\" = 120 ]",
     ),
     "content of Redis's settings": Tampering(
         "sed -i '/^include .*local.conf/d' /etc/redis/redis.conf",

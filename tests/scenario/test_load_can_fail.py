@@ -22,8 +22,10 @@ def test_lost_and_doubled_messages_are_noticed(spare):
     def change(query):
         spare.sudo(f'psql -q -d {spare.app} -c "{query}"', user=spare.app)
 
-    doubled = f"select source, body from message where source = '{load.marker}' limit 1"
-    change(f"insert into message (source, body) {doubled}")
+    ours = f"from message where delivery_id like '{load.marker}-%'"
+    again = f"select source, body, delivery_id || '-again' {ours} limit 1"
+    change(f"insert into message (source, body, delivery_id) {again}")
     assert load.stored() == (len(load.posted) + 1, len(load.posted))
-    change(f"delete from message where source = '{load.marker}' and body = '{load.posted[0]}'")
+    change(f"delete from message where delivery_id = '{load.posted[0]}'")
+    change(f"delete from message where delivery_id = '{load.posted[0]}-again'")
     assert load.stored()[1] == len(load.posted) - 1

@@ -189,10 +189,10 @@ SPOILS = [
     task('- name: Peek\n  ansible.builtin.debug: {msg: "{{ nowhere }}"}', DECLARED, "nowhere"),
     Spoil(
         "test_every_default_is_read_by_somebody",
-        "roles/redis/templates/local.conf.j2",
-        r"unixsocket \{\{.*\}\}",
-        "unixsocket /x",
-        "redis_socket_path",
+        "roles/postgresql/templates/postgresql.conf.j2",
+        r"shared_buffers = \{\{.*\}\}",
+        "shared_buffers = 1MB",
+        "postgresql_shared_buffers",
     ),
     task("- name: Run\n  ansible.builtin.command: redis-cli flushall", CHANGED, "has no changed_when"),
     task(
@@ -226,8 +226,8 @@ SPOILS = [
     Spoil(
         "test_handlers_carry_their_roles_name",
         "roles/redis/handlers/main.yml",
-        "Restart redis",
-        "Restart the broker",
+        "name: Restart redis",
+        "name: Restart the broker",
         "Restart the broker",
     ),
     Spoil(TESTED, "roles/nginx/handlers/main.yml", "nginx -t -q", "true", "comes before `nginx -t`"),
@@ -298,6 +298,13 @@ SPOILS = [
         r"app_stop_timeout_seconds \+ 5",
         "app_stop_timeout_seconds",
         "releasectl's stop timeout",
+    ),
+    Spoil(
+        "test_releasectl_waits_longer_than_a_worker_may_finish_its_tasks",
+        "roles/app/vars/main.yml",
+        r"app_worker_stop_timeout_seconds \+ 5",
+        "app_worker_stop_timeout_seconds",
+        "releasectl's is 120 s",
     ),
     Spoil(
         "test_nginx_waits_longer_than_a_stopping_release_may_take",

@@ -17,6 +17,8 @@ READS = [
     r"openssl x509 -checkend .*",
     r"nginx -t( -q)?",
     r"releasectl --app _ (--json )?(status|list)",
+    r"rabbitmqctl --quiet --formatter json list_(users|vhosts|user_permissions|queues)( .*)?",
+    r"rabbitmqctl authenticate_user _ < _",
     r"systemctl (list-units|show|is-active|cat|_) .*",
 ]
 # The project's own modules that only look.

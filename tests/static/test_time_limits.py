@@ -13,6 +13,7 @@ from bundle import Bundle, law
 SITE = "nginx/sites-enabled/app.conf.j2"
 PROXY = "nginx/sites-enabled/app.conf.j2"
 UNIT = "systemd/system/app-web@.service.j2"
+WORKER_UNIT = "systemd/system/app-worker@.service.j2"
 APP_VARS = "roles/app/vars/main.yml"
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "": 1}
 
@@ -65,6 +66,13 @@ def test_time_limits_nest_from_nginx_to_systemd(bundle: Bundle):
         ("releasectl's stop timeout", *in_vars(bundle, "__app_releasectl", "stop_timeout_seconds")),
     ]
     yield from rising(chain)
+
+
+@law
+def test_releasectl_waits_longer_than_a_worker_may_finish_its_tasks(bundle: Bundle):
+    unit = ("the worker unit's TimeoutStopSec", *in_file(bundle, WORKER_UNIT, r"TimeoutStopSec=(.+)"))
+    name = "worker_stop_timeout_seconds"
+    yield from rising([unit, ("releasectl's", *in_vars(bundle, "__app_releasectl", name))])
 
 
 @law

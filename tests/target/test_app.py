@@ -25,12 +25,17 @@ for pattern in patterns:
                 places[str(path)] = path.read_bytes()
         except OSError:
             pass
-for command in (["journalctl", "--no-pager", "--output=export"], ["systemctl", "show", f"{app}-web@*"]):
+for command in (["journalctl", "--no-pager", "--output=export"], ["systemctl", "show", f"{app}-*"]):
     places[command[0]] = subprocess.run(command, capture_output=True).stdout
 assert len(places) > 20 and len(places["journalctl"]) > 1000, "looked at too little"
 leaks = [(name, place) for name, value in values.items() for place in places if value in places[place]]
 print(json.dumps(leaks))
 """
+
+
+KINDS = ("web", "worker", "beat", "flower")
+# Those that are processes of their own and begin others.
+PARENTS = ("web", "worker")
 
 
 @pytest.fixture
@@ -39,11 +44,15 @@ def unit(app, active):
 
 
 @pytest.fixture
-def processes(host, unit):
-    """Return the web unit's processes: pid, user, and what /proc tells of their rights."""
-    arbiter = host.check_output(f"systemctl show --value -p MainPID {unit}")
-    pids = [arbiter, *host.check_output(f"pgrep --parent {arbiter}").split()]
-    assert len(pids) >= 2, "an arbiter and its workers"
+def processes(host, app, active):
+    """Return the processes of the app's units: pid, and what /proc tells of their rights."""
+    pids = []
+    for kind in KINDS:
+        main = host.check_output(f"systemctl show --value -p MainPID {app}-{kind}@{active}.service")
+        children = host.run(f"pgrep --parent {main}").stdout.split()
+        assert main != "0", f"{kind} does not run"
+        assert children or kind not in PARENTS, f"{kind} is without the processes it begins"
+        pids += [main, *children]
     found = {}
     for pid in pids:
         lines = host.check_output(f"cat /proc/{pid}/status").splitlines()
@@ -58,7 +67,9 @@ def test_account_cannot_log_in(host, app):
     assert user.password in ("!", "*", "!*", "!!")
 
 
-def test_unit_is_sandboxed(host, unit, site):
+@pytest.mark.parametrize("kind", KINDS)
+def test_unit_is_sandboxed(host, app, active, kind, site):
+    unit = f"{app}-{kind}@{active}.service"
     said = host.check_output(f"systemd-analyze security --no-pager {unit}")
     exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])
     print(f"{unit} on Debian {site.debian}: exposure {exposure}")
@@ -85,7 +96,8 @@ def test_release_is_read_only_to_the_app(host, app, active):
         f"sudo -n -u {app} find /srv/{app} /etc/{app} /run/{app} -writable ! -type l"
     ).stdout.split()
     # The release before may have left its counters, to go on with when it comes back.
-    own = re.compile(rf"/srv/{app}/shared(/|$)|/run/{app}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{7}}(/|$)")
+    # Flower makes its socket itself, in a folder that lets nginx in.
+    own = re.compile(rf"/srv/{app}/shared(/|$)|/run/{app}/(flower|\d{{8}}T\d{{6}}Z-[0-9a-f]{{7}})(/|$)")
     assert f"/run/{app}/{active}" in writable
     assert [path for path in writable if not own.match(path)] == []
 
@@ -100,7 +112,7 @@ def test_credentials_are_roots_alone(host, app):
     folder = host.file(f"/etc/{app}/credentials")
     assert (folder.user, folder.group, folder.mode) == ("root", "root", 0o700)
     names = folder.listdir()
-    assert names == ["secret_key"]
+    assert sorted(names) == ["admin_password", "secret_key", "webhook_github", "webhook_stripe"]
     for name in names:
         file = host.file(f"/etc/{app}/credentials/{name}")
         assert (file.user, file.group, file.mode) == ("root", "root", 0o600), name
@@ -132,6 +144,14 @@ def test_listening_socket_is_nginxs_alone(host, app, active):
     assert host.run(f"sudo -n -u nobody {ask}").rc != 0
 
 
+def test_flowers_socket_is_nginxs_alone(host, app, active):
+    path = f"/run/{app}/flower/{active}.sock"
+    ask = f"curl -s --max-time 5 --unix-socket {path} http://localhost/flower/healthcheck"
+    assert host.run(f"sudo -n -u www-data {ask}").rc == 0
+    assert host.run(f"sudo -n -u nobody {ask}").rc != 0
+    assert host.file(f"/srv/{app}/flower.sock").linked_to == path
+
+
 def test_app_listens_on_nothing_else(host, processes):
     lines = host.check_output("ss -Htulnp").splitlines()
     assert [line for pid in processes for line in lines if f"pid={pid}," in line] == []
@@ -152,9 +172,10 @@ def test_control_socket_is_the_apps_alone(host, app, active):
     assert (control.user, control.mode) == (app, 0o600)
 
 
-def test_every_journal_line_is_json_that_names_its_release(host, app, active):
+@pytest.mark.parametrize("kind", ["web", "worker", "beat"])
+def test_every_journal_line_is_json_that_names_its_release(host, app, active, kind):
     lines = host.check_output(
-        f"journalctl --boot --no-pager --output=cat -t {app}-web _UID={host.user(app).uid}"
+        f"journalctl --boot --no-pager --output=cat -t {app}-{kind} _UID={host.user(app).uid}"
     )
     entries = [json.loads(line) for line in lines.splitlines()]
     assert entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import secrets
@@ -51,7 +52,8 @@ def test_no_stray_site_or_setting_is_included(host, app):
     assert [name for name in sites if not name.startswith(f"{app}.")] == []
     settings = set(host.file("/etc/nginx/conf.d").listdir())
     assert settings == {
-        "compression.conf", "default_server.conf", "limits.conf", "logging.conf", "proxy.conf", "tls.conf",
+        "compression.conf", "default_server.conf", "limits.conf", "logging.conf", "problems.conf",
+        "proxy.conf", "static.conf", "tls.conf",
     }  # fmt: skip
 
 
@@ -164,13 +166,13 @@ def test_forwarding_headers_of_a_client_are_not_believed(host, app, web):
         "X-Request-ID": "evil",
         "Forwarded": "for=192.0.2.66;host=evil.example;proto=http",
     }
-    # Older than the first message there is: a page that shows the address of the API, as the app sees itself.
-    answer = web.get("/?cursor=1", headers=forged)
+    # The page that shows the app's own address, as the app sees it.
+    answer = web.get("/api/docs", headers=forged)
     assert answer.status == 200, answer.text[:500]
-    assert f"https://{web.host_header}/api/v1/messages" in answer.text
+    assert f"https://{web.host_header}/api/v1/tokens" in answer.text
     assert "evil" not in answer.text
     assert answer.headers["X-Request-ID"] != "evil"
-    assert log_line(host, app, "/")["client"] != "192.0.2.66"
+    assert log_line(host, app, "/api/docs")["client"] != "192.0.2.66"
 
 
 def test_every_request_is_one_json_line_with_its_release(host, app, web, active):
@@ -192,6 +194,49 @@ def test_static_files_are_served_without_the_app(host, app, web):
     assert answer.status == 200, answer.text[:500]
     assert answer.headers["Content-Type"].startswith("text/css")
     assert log_line(host, app, "/static/inbox.css")["upstream_status"] == ""
+
+
+@pytest.fixture
+def hashed(host, app):
+    """Return the path of the style sheet whose name holds its hash, as the build wrote it down."""
+    return f"/static/{json.loads(host.file(f'/srv/{app}/current/static/manifest.json').content)['inbox.css']}"
+
+
+def test_static_file_under_its_hashed_name_is_kept_for_a_year_and_under_its_own_for_an_hour(web, hashed):
+    named, plain = web.get(hashed), web.get("/static/inbox.css")
+    assert (named.status, plain.status) == (200, 200), (hashed, named.text[:500])
+    assert named.headers["Cache-Control"] == "max-age=31536000, immutable"
+    assert plain.headers["Cache-Control"] == "no-cache"
+
+
+def test_static_files_are_sent_as_the_build_compressed_them(host, app, web, hashed):
+    for path in (hashed, "/static/inbox.css"):
+        answer = web.get(path, headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert answer.body == host.file(f"/srv/{app}/current{path}.gz").content
+        assert gzip.decompress(answer.body) == web.get(path).body
+    assert log_line(host, app, hashed)["upstream_status"] == ""
+
+
+def test_pages_ask_for_the_hashed_name(web, hashed):
+    # An error's page, which every app has and nobody must sign in for.
+    page = web.get("/nowhere", headers={"Accept": "text/html"})
+    assert f'href="{hashed}"' in page.text, page.text[:1000]
+
+
+def test_app_alone_answers_for_its_static_files_as_nginx_does(host, app, active, web, hashed):
+    said = host.check_output(
+        f"curl -sS --max-time 10 --compressed -D - --unix-socket /run/{app}/{active}.sock "
+        f"-H 'X-Forwarded-For: 192.0.2.1' -H 'X-Request-ID: static-by-hand' http://{web.name}{hashed}"
+    )
+    head, _, body = said.replace("\r\n", "\n").partition("\n\n")
+    assert head.startswith("HTTP/1.1 200 "), head
+    assert "Cache-Control: max-age=31536000, public, immutable" in head
+    assert "Content-Encoding: gzip" in head
+    assert "X-Request-ID: static-by-hand" in head
+    # Testinfra drops the line break at the end.
+    assert body == web.get(hashed).text.rstrip()
 
 
 def test_software_version_is_not_told(web):

@@ -25,7 +25,7 @@ def test_runs_with_the_settings_on_disk(host):
     asked = (
         "select setting from pg_settings where name in ('max_connections', 'log_lock_waits') order by name"
     )
-    assert psql(host, "postgres", "postgres", asked).stdout.split() == ["on", "100"]
+    assert psql(host, "postgres", "postgres", asked).stdout.split() == ["on", "120"]
 
 
 def test_apps_account_reaches_its_own_database(host, app):

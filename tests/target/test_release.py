@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 
+from testbed.sites import until
+
 # On the host: what differs from the digests in release.json. Wheels are unpacked, not kept.
 ALTERED = r"""
 import hashlib, json, pathlib, sys
@@ -37,11 +39,12 @@ def test_releasectl_finds_no_problem(status):
 
 def test_one_instance_runs_and_starts_at_boot(host, app, active):
     loaded = host.check_output(
-        f"systemctl list-units --all --plain --no-legend '{app}-web@*' '{app}-migrate@*' | awk '{{print $1}}'"
+        f"systemctl list-units --all --plain --no-legend '{app}-*@*' | awk '{{print $1}}'"
     ).split()
-    pair = [f"{app}-web@{active}.service", f"{app}-web@{active}.socket"]
-    assert sorted(loaded) == pair
-    for unit in pair:
+    kinds = ("beat", "flower", "web", "worker")
+    units = sorted([*(f"{app}-{kind}@{active}.service" for kind in kinds), f"{app}-web@{active}.socket"])
+    assert sorted(loaded) == units
+    for unit in units:
         assert host.check_output(f"systemctl is-active {unit}") == "active"
         assert host.check_output(f"systemctl is-enabled {unit}") == "enabled"
 
@@ -91,23 +94,27 @@ def test_host_holds_no_compiler_and_no_git(host):
         assert not host.exists(program), program
 
 
-def test_message_sent_is_stored_and_shown(host, app, web):
-    """Over HTTPS through nginx and gunicorn into PostgreSQL, and back."""
-    body = f"order {secrets.token_hex(8)} \u00e9\u20ac\U0001f4e6 <b>"
-    sent = web.post_json("/api/v1/messages", {"source": "tests-target", "body": body})
-    assert sent.status == 201, sent.text[:500]
-    shown = web.get(sent.headers["Location"])
-    assert shown.status == 200, shown.text[:500]
-    assert shown.json()["body"] == body
-    page = web.get(f"/messages/{sent.json()['id']}")
-    assert page.status == 200, page.text[:500]
-    assert body.replace("<b>", "&lt;b&gt;") in page.text
-    query = f"select body from message where id = {sent.json()['id']}"
-    stored = host.check_output(f"sudo -n -u {app} psql -tA -d {app} -c '{query}'")
-    assert stored.strip() == body
+def test_webhook_sent_is_stored_processed_and_shown(host, app, site):
+    """Over HTTPS through nginx and gunicorn into PostgreSQL, to the worker through the broker, and back."""
+    word = f"order {secrets.token_hex(8)} \u00e9\u20ac\U0001f4e6 <b>"
+    delivery_id = secrets.token_hex(8)
+    sent = site.sender.send(delivery_id, {"ref": word})
+    assert (sent.status, sent.json()["status"]) == (202, "accepted"), sent.text[:500]
+    again = site.sender.send(delivery_id, {"ref": word})
+    assert (again.status, again.json()["status"]) == (202, "duplicate"), again.text[:500]
+    bearer = site.sender.bearer()
+    address = f"/api/v1/messages/{sent.json()['id']}"
+    assert until(20, lambda: site.web.get(address, headers=bearer).json()["status"] == "done"), site.web.get(
+        address, headers=bearer
+    ).text
+    shown = site.web.get(address, headers=bearer).json()
+    assert json.loads(shown["body"]) == {"ref": word}
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["done"]
+    query = "select sum(count) from tally where source = 'github' and event = 'push'"
+    assert int(host.check_output(f'sudo -n -u {app} psql -tA -d {app} -c "{query}"')) >= 1
 
 
-def test_message_that_is_none_is_refused_with_reasons(web):
-    answer = web.post_json("/api/v1/messages", {"source": "", "colour": "red"})
-    assert answer.status in (400, 422), answer.text[:500]
+def test_webhook_of_a_stranger_is_refused(web):
+    answer = web.post_json("/hooks/github", {"ref": "refs/heads/main"})
+    assert answer.status == 403, answer.text[:500]
     assert answer.headers["Content-Type"].startswith("application/problem+json")

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("keys", _keys, "make the SSH keys and known_hosts, without containers")
     add("commit", _commit, "freeze a host as an image").add_argument("tag")
     add("prepare", _prepare, "install from apt what starting hosts needs")
+    add("prepare-app", _prepare_app, "install from apt what the app's tests start")
     venv = add("venv", _venv, "make a virtual environment from hashed locks")
     venv.add_argument("--path", type=Path, default=Path(".venv"))
     venv.add_argument("--source", action="append", default=[], type=Path, help="a folder to import from")
@@ -68,6 +69,10 @@ def _up(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     controller.install(controller.HOST_NEEDS)
+
+
+def _prepare_app(options: argparse.Namespace) -> None:
+    controller.install(controller.APP_NEEDS)
 
 
 def _down(options: argparse.Namespace) -> None:

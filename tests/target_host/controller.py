@@ -76,6 +76,12 @@ HOST_NEEDS = (
     Need("iptables", "publishes the hosts' ports", _program("iptables")),
     Need("openssh-client", "reaches the hosts", lambda: _program("ssh")() and _program("ssh-keygen")()),
 )
+# What the app's tests start for themselves, beside whatever of it runs here.
+APP_NEEDS = (
+    Need("postgresql", "the app's database", lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
+    Need("redis-server", "the app's broker", _program("redis-server")),
+    Need("chromium", "looks at the app's pages", _program("chromium")),
+)
 
 
 def install(needs: Iterable[Need], log: Log = say) -> None:

@@ -75,6 +75,9 @@ def text(inventory: Inventory) -> str:
             ("health", health(url, ca_path, prefix)),
             ("by hand", f"curl --cacert {relative(ca_path)} {url}"),
         ]
+    if (inventory.state_dir / "secrets/admin_password").exists():
+        place = relative(inventory.state_dir / "secrets/admin_password")
+        rows.append(("sign in", f"admin@localhost, with the password in {place}"))
     rows += [
         ("logs", f"make logs{which}"),
         ("log in", f"make ssh{which} HOST={inventory.hosts[0].name}"),

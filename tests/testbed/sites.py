@@ -25,6 +25,7 @@ from target_host.shell import PROJECT_DIR, as_root, run
 from testbed import plays
 from testbed.https import Client
 from testbed.plays import Play
+from testbed.webhooks import Sender
 
 INVENTORY_DIR = PROJECT_DIR / ".cache/inventories"
 APP_VARS_PATH = PROJECT_DIR / "inventory/local/group_vars/all/app.yml"
@@ -43,6 +44,8 @@ KINDS: dict[str, tuple[str, int, int | None]] = {
     "spare": ("u", 2320, -1000),
     # Nothing on it but Debian.
     "plain": ("p", 2340, None),
+    # RabbitMQ alone.
+    "broker": ("b", 2330, None),
 }
 
 RUNNING: dict[str, Site] = {}
@@ -98,6 +101,7 @@ class Declaration:
             "nginx_https_port": https,
             # A release that never gets ready is waited for this long: long for a good one, short for a test.
             "app_start_timeout_seconds": 20,
+            **({"app_broker": "rabbitmq"} if self.kind == "broker" else {}),
         }
 
     def host_vars(self, image: str | None = None) -> dict[str, Any]:
@@ -181,6 +185,11 @@ class Site:
     def web(self) -> Client:
         """A client of the app."""
         return self.client(self.vars["app_server_names"][0], self.ca_path)
+
+    @property
+    def sender(self) -> Sender:
+        """Somebody whose webhooks the sample app takes."""
+        return Sender(self.web, self.state_dir / "secrets")
 
     def client(self, server_name: str, ca_path: Path) -> Client:
         """Return a client of any app of this host."""

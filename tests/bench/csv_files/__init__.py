@@ -1,0 +1,1 @@
+"""What the sample app needs to import and export a CSV file."""
