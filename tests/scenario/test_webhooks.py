@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -45,10 +46,9 @@ def on_both(inboxes, story):
         return {name: future.result() for name, future in running.items()}
 
 
-@pytest.fixture(scope="module")
-def duplicated(inboxes):
-    """Send one delivery by two hundred clients at the same moment."""
-    inbox, event, delivery_id = inboxes["redis"], new_event("duplicated"), new_id()
+def duplicate(inbox: Inbox) -> SimpleNamespace:
+    """Send one delivery by two hundred clients at the same moment; return what they were answered."""
+    event, delivery_id = new_event("duplicated"), new_id()
     body = json.dumps({"ref": delivery_id}).encode()
     headers = {"Host": inbox.app.web.host_header, **inbox.sender.headers(delivery_id, body, event)}
     context, together = inbox.app.web.context(), threading.Barrier(DUPLICATES)
@@ -69,20 +69,27 @@ def duplicated(inboxes):
     return SimpleNamespace(inbox=inbox, event=event, delivery_id=delivery_id, answers=answers)
 
 
-def test_two_hundred_of_one_delivery_at_once_are_all_taken_and_one_is_new(duplicated):
-    assert Counter(status for status, _ in duplicated.answers) == {202: DUPLICATES}, duplicated.answers[:5]
-    told = [json.loads(text) for _, text in duplicated.answers]
+@pytest.fixture(scope="module")
+def duplicated(inboxes):
+    # One after the other: they are to be as close together as they can.
+    return {name: duplicate(inbox) for name, inbox in inboxes.items()}
+
+
+def test_two_hundred_of_one_delivery_at_once_are_all_taken_and_one_is_new(duplicated, carrier):
+    answers = duplicated[carrier].answers
+    assert Counter(status for status, _ in answers) == {202: DUPLICATES}, answers[:5]
+    told = [json.loads(text) for _, text in answers]
     assert len({answer["id"] for answer in told}) == 1
     assert Counter(answer["status"] for answer in told) == {"accepted": 1, "duplicate": DUPLICATES - 1}
 
 
-def test_delivery_that_came_two_hundred_times_is_acted_on_once(duplicated):
-    inbox = duplicated.inbox
-    sent = Sent(inbox, json.loads(duplicated.answers[0][1])["id"], duplicated.delivery_id)
+def test_delivery_that_came_two_hundred_times_is_acted_on_once(duplicated, carrier):
+    seen = duplicated[carrier]
+    sent = Sent(seen.inbox, json.loads(seen.answers[0][1])["id"], seen.delivery_id)
     assert until(PATIENCE_SECONDS, sent.is_done), sent.state()
-    assert inbox.query(f"select count(*) from message where event = '{duplicated.event}'") == "1"
+    assert seen.inbox.query(f"select count(*) from message where event = '{seen.event}'") == "1"
     assert [attempt["outcome"] for attempt in sent.state()["attempts"]] == ["done"]
-    assert inbox.tally(duplicated.event) == 1
+    assert seen.inbox.tally(seen.event) == 1
     assert len(sent.received()) == 1
 
 
@@ -135,12 +142,9 @@ def test_message_of_a_killed_worker_is_counted_once_and_handed_on_under_one_key(
     assert [len(sent.received()) for sent in (killed[carrier].child, killed[carrier].whole)] == [2, 2]
 
 
-@pytest.fixture(scope="module")
-def moved(inboxes, copied_app):
+def move(inbox: Inbox, source: Path) -> SimpleNamespace:
     """Deploy, then go back, each while a message is being worked on; return what was seen."""
-    inbox = inboxes["redis"]
     seen = SimpleNamespace(inbox=inbox, releases=[inbox.app.active], slow=[], quick=[], during=[])
-    source = copied_app(PAGE, HEADING, f"{HEADING}<!-- {secrets.token_hex(6)} -->")
 
     def begin():
         seen.slow.append(inbox.send("moved", RELAY_TIMEOUT_SECONDS))
@@ -171,23 +175,32 @@ def moved(inboxes, copied_app):
     return seen
 
 
-def test_deploy_and_rollback_do_not_wait_for_a_task(moved):
-    assert moved.releases[0] == moved.releases[2] != moved.releases[1]
+@pytest.fixture(scope="module")
+def moved(inboxes, copied_app):
+    source = copied_app(PAGE, HEADING, f"{HEADING}<!-- {secrets.token_hex(6)} -->")
+    return {name: move(inbox, source) for name, inbox in inboxes.items()}
+
+
+def test_deploy_and_rollback_do_not_wait_for_a_task(moved, carrier):
+    releases = moved[carrier].releases
+    assert releases[0] == releases[2] != releases[1]
     # When the play was over, and a newer message had been done.
-    assert moved.during == ["processing"] * 2
+    assert moved[carrier].during == ["processing"] * 2
 
 
-def test_task_is_finished_by_the_worker_that_began_it_and_new_ones_are_the_new_releases(moved):
+def test_task_is_finished_by_the_worker_that_began_it_and_new_ones_are_the_new_releases(moved, carrier):
+    seen = moved[carrier]
     for number in (0, 1):
-        for sent, release in ((moved.slow[number], number), (moved.quick[number], number + 1)):
+        for sent, release in ((seen.slow[number], number), (seen.quick[number], number + 1)):
             (attempt,) = sent.state()["attempts"]
             assert attempt["outcome"] == "done"
-            assert moved.releases[release] in attempt["worker"]
+            assert seen.releases[release] in attempt["worker"]
             assert len(sent.received()) == 1
 
 
-def test_only_the_active_releases_units_are_left(moved):
-    assert moved.units == units_of(moved.inbox.app.name, moved.releases[-1])
+def test_only_the_active_releases_units_are_left(moved, carrier):
+    seen = moved[carrier]
+    assert seen.units == units_of(seen.inbox.app.name, seen.releases[-1])
 
 
 def restart_broker(inbox: Inbox) -> SimpleNamespace:
@@ -278,8 +291,8 @@ def test_webhook_is_answered_at_once_whatever_worker_and_broker_do(inboxes, stal
 @pytest.fixture(scope="module")
 def beats(moved):
     """Start the other release's beat beside the active one's, then kill that one; return who ticked."""
-    inbox = moved.inbox
-    units = [inbox.unit("beat", release) for release in moved.releases[1:]]
+    inbox, releases = moved["redis"].inbox, moved["redis"].releases
+    units = [inbox.unit("beat", release) for release in releases[1:]]
     seen = SimpleNamespace(units=units)
     inbox.site.sudo(f"systemctl start {units[0]}")
     try:
