@@ -12,7 +12,9 @@ _OURS = (
 )  # fmt: skip
 
 #: What a test asks for that starts a server, as a fixture or as a parameter.
-_SERVERS = {"postgresql_server", "postgresql", "redis_server", "redis", "server", "flaky", "s3", "stack"}
+_SERVERS = {
+    "postgresql_server", "postgresql", "redis_server", "redis", "server", "flaky", "s3", "stack", "browser",
+}  # fmt: skip
 
 
 def pytest_configure(config):
