@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -211,6 +212,14 @@ def test_rollback_moves_the_traffic_though_no_worker_gets_ready(site, pair):
     assert site.links() == (old, old, None)
     assert clock.until(10, lambda: unit("beat", old) in site.systemd.up()), site.systemd.up()
     no_two_beats(site)
+
+
+def test_status_tells_of_an_active_release_whose_folder_is_gone(site, pair):
+    first, _ = pair
+    shutil.rmtree(site.layout.release(first))
+    told = site.ok("status")
+    assert told["active"] == first
+    assert told["problems"] != []
 
 
 def test_app_without_companions_asks_nothing_of_celery(apphost):

@@ -36,9 +36,9 @@ class Companion:
         return self.state.active == "deactivating"
 
 
-def wanted(host: Host, release_id: str) -> list[str]:
-    """Return the kinds that belong to a release while it is active."""
-    if not host.settings.companions or not host.layout.variable(release_id, "APP_CELERY"):
+def wanted(host: Host, release_id: str | None) -> list[str]:
+    """Return the kinds that belong to a release while it is active; none where there is no such release."""
+    if release_id not in host.layout.staged() or not host.layout.variable(release_id, "APP_CELERY"):
         return []
     return [kind for kind in host.settings.companions if host.layout.installed(release_id, PACKAGES[kind])]
 
@@ -46,7 +46,7 @@ def wanted(host: Host, release_id: str) -> list[str]:
 def lacking(host: Host, release_id: str) -> str:
     """Say which companions the settings ask for that a release cannot have; empty when there is none."""
     missing = [kind for kind in host.settings.companions if kind not in wanted(host, release_id)]
-    if not missing:
+    if not missing or release_id not in host.layout.staged():
         return ""
     packages = sorted({PACKAGES[kind] for kind in missing})
     why = f"has no {' and no '.join(packages)} installed"

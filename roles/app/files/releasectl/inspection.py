@@ -83,15 +83,11 @@ def _serving(host: Host, active: str | None) -> dict | None:
 
 def _companions(host: Host, active: str | None) -> list[dict]:
     """Return the active release's companions, and those of others that are still up."""
-    app, kinds = host.settings.app, companions.wanted(host, active) if active else []
-    mine = [(kind, active, host.companion(kind, active)) for kind in kinds] if active else []
+    mine = [(kind, active, host.companion(kind, active)) for kind in companions.wanted(host, active)]
+    known = [unit for _, _, unit in mine]
     try:
-        states = systemd.states(*(unit for _, _, unit in mine)) if mine else []
-        others = [
-            one
-            for one in companions.found(host)
-            if one.unit not in units.companions(app, active or "", kinds)
-        ]
+        states = systemd.states(*known) if mine else []
+        others = [one for one in companions.found(host) if one.unit not in known]
     except ReleasectlError as error:
         return [
             {"kind": kind, "release": active, "unit": unit, "state": f"unknown: {error.cause}"}
@@ -174,8 +170,8 @@ def _unit_problems(host: Host, active: str | None) -> list[dict]:
 
 def _companion_problems(host: Host, active: str | None) -> list[dict]:
     repair = host.command(f"activate {active}") if active else host.command("list")
-    kinds = companions.wanted(host, active) if active else []
-    mine = units.companions(host.settings.app, active, kinds) if active else []
+    kinds = companions.wanted(host, active)
+    mine = [host.companion(kind, active) for kind in kinds]
     states = zip(mine, systemd.states(*mine), strict=True) if mine else []
     found = [
         _problem(f"{unit} does not run ({state.active})", repair)
