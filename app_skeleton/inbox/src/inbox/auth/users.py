@@ -151,10 +151,9 @@ def authenticate(email: str, password: str) -> User | None:
     # Disabled, or given another password, while this one was looked at.
     if user.disabled_at is not None or user.password_hash != hashed:
         return None
-    _rehash(user, password)
-    # What follows asks Redis, and needs no connection for it.
-    db.session.refresh(user)
+    # What follows asks Redis: it needs the user as read here, and no connection.
     db.session.expunge(user)
+    _rehash(user, password)
     db.session.rollback()
     return user
 
