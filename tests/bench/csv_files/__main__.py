@@ -13,10 +13,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from .. import APP_PYTHON, SERVED_DIR, gunicorn, machine, postgresql
+from .. import APP_PYTHON, SERVED_DIR, gunicorn, machine, postgresql, work_folder
 
 
 def measure(database: str, folder: Path, mib: int) -> dict[str, float]:
@@ -49,11 +48,8 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     chosen = options()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with postgresql.serve(folder / "postgresql", 20) as (database, _):
-            found = measure(database, folder, chosen.mib)
+    with work_folder() as folder, postgresql.serve(folder / "postgresql", 20) as (database, _):
+        found = measure(database, folder, chosen.mib)
     if chosen.json:
         facts = {"machine": machine.describe(), "versions": machine.versions()}
         print(json.dumps({**facts, **found}, indent=1))

@@ -13,12 +13,11 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from .. import APP_PYTHON, FLASK_OPS, gunicorn, load, machine, nginx, postgresql
+from .. import APP_PYTHON, FLASK_OPS, gunicorn, load, machine, nginx, postgresql, work_folder
 from ..processes import family, memory_mib
 
 VARIANTS = {
@@ -94,9 +93,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Measure each variant and print the table."""
     chosen = options()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with work_folder() as folder:
         chosen.source = gunicorn.snapshot(chosen.source, folder / "source")
         with postgresql.serve(folder / "postgresql", 20 + 5 * chosen.workers) as (database, _):
             migrate(database, folder, chosen.source)

@@ -21,11 +21,10 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import APP_PYTHON, FLASK_OPS, machine, postgresql
+from .. import APP_PYTHON, FLASK_OPS, machine, postgresql, work_folder
 from .report import results, table, verdict
 from .rounds import VIEWS, Bench, Plan
 from .variants import BARE, VARIANTS
@@ -73,10 +72,8 @@ def main() -> int:
     plan = Plan(chosen.epochs, chosen.rounds, requests, chosen.workers, chosen.connections)
     variants = [variant for variant in VARIANTS if variant.name in {BARE, *chosen.variants}]
     busy = machine.load_average()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        # nginx' and PostgreSQL's own users look into it.
-        Path(folder).chmod(0o755)
-        bench = Bench(plan, variants, chosen.source, Path(folder))
+    with work_folder() as folder:
+        bench = Bench(plan, variants, chosen.source, folder)
         bench.run()
     rows = results(bench)
     facts = {
