@@ -135,7 +135,7 @@ def when_ready(server):
     No worker is forked yet. Imported in each, the watchdog with its ctypes took most of a worker's start.
 
     Looking for garbage writes to every object, so each worker would soon have its own copy of all that
-    preloading shares: 45 MiB a worker of the sample app instead of 23 (tests/bench/memory; gc.freeze in
+    preloading shares: 76 MiB a worker of the sample app instead of 31 (tests/bench/memory; gc.freeze in
     Python's manual).
     """
     if preload_app:
