@@ -139,8 +139,7 @@ def create(inventory: Inventory, host: Host, log: Log) -> None:
     network = network_name(inventory.name)
     if run(as_root(["podman", "network", "exists", network]), check=False).returncode != 0:
         run(as_root(["podman", "network", "create", network]))
-    runtime_name = os.environ.get("TARGET_HOST_RUNTIME")
-    podman = ["podman", "--runtime", runtime_name] if runtime_name else ["podman"]
+    podman = ["podman", *runtime.podman_options()]
     options = create_options(inventory, host, runtime.limit_options(runtime.read_facts()))
     run(as_root([*podman, "create", *options, wanted_image(host)]), timeout_seconds=120)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from target_host import runtime
 from target_host.shell import (
     PROJECT_DIR,
     Log,
@@ -74,6 +75,7 @@ HOST_NEEDS = (
         _file("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns"),
     ),
     Need("iptables", "publishes the hosts' ports", _program("iptables")),
+    Need("runc", "starts them where crun cannot", lambda: not runtime.needs_runc() or _program("runc")()),
     Need("openssh-client", "reaches the hosts", lambda: _program("ssh")() and _program("ssh-keygen")()),
 )
 # What the app's tests start for themselves, beside whatever of it runs here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from target_host.shell import as_root, run
 
 CAP_SYS_RESOURCE = 24
 """Its bit in /proc/<pid>/status, from linux/capability.h."""
+
+HYBRID_CONTROLLERS_PATH = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+"""Where a machine with both kinds of cgroup lists the controllers that it left to the second."""
 
 # What systemd and the sandboxes of its units need of the kernel, without `--privileged`: that would also hand
 # over the controller's disks, clock and kernel modules. Debian 13's systemd-modules-load then knows it has no
@@ -26,6 +30,21 @@ BOOT_SYSTEMD = (
     "--pids-limit=-1",
     "--shm-size=256m",
 )
+
+
+def needs_runc() -> bool:
+    """Tell whether crun, podman's own choice on Debian, refuses this machine.
+
+    It does so where cgroups are in hybrid mode and one controller, hugetlb say, is the second kind's
+    (crun 1.8: "cgroups in hybrid mode not supported"). runc takes what the first kind has.
+    """
+    return HYBRID_CONTROLLERS_PATH.exists() and bool(HYBRID_CONTROLLERS_PATH.read_text().split())
+
+
+def podman_options() -> list[str]:
+    """Return the options that choose podman's runtime: TARGET_HOST_RUNTIME's, or the one that works here."""
+    name = os.environ.get("TARGET_HOST_RUNTIME") or ("runc" if needs_runc() else "")
+    return ["--runtime", name] if name else []
 
 
 @dataclass(frozen=True)

@@ -106,3 +106,29 @@ class FakeResult:
         import json
 
         self.stdout = json.dumps(listing)
+
+
+@pytest.fixture
+def hybrid_controllers(monkeypatch, tmp_path):
+    """Return the file that lists what a machine left to the second kind of cgroups, not there yet."""
+    path = tmp_path / "cgroup.controllers"
+    monkeypatch.setattr(runtime, "HYBRID_CONTROLLERS_PATH", path)
+    monkeypatch.delenv("TARGET_HOST_RUNTIME", raising=False)
+    return path
+
+
+def test_podman_chooses_where_cgroups_are_of_one_kind(hybrid_controllers):
+    assert runtime.podman_options() == []
+    hybrid_controllers.write_text("\n")
+    assert runtime.podman_options() == []
+
+
+def test_runc_is_taken_where_crun_refuses_hybrid_cgroups(hybrid_controllers):
+    hybrid_controllers.write_text("hugetlb\n")
+    assert runtime.podman_options() == ["--runtime", "runc"]
+
+
+def test_runtime_a_person_names_is_taken(hybrid_controllers, monkeypatch):
+    hybrid_controllers.write_text("hugetlb\n")
+    monkeypatch.setenv("TARGET_HOST_RUNTIME", "crun")
+    assert runtime.podman_options() == ["--runtime", "crun"]
