@@ -19,7 +19,8 @@ from flask import Flask, current_app
 from kombu import Queue
 from kombu.exceptions import KombuError
 from kombu.transport import redis as redis_transport
-from redis import RedisError
+from redis import ConnectionError as RedisConnectionError
+from redis import ConnectionPool, RedisError
 
 from .models import db
 from .outbox import Outbox
@@ -119,18 +120,35 @@ def _transport_options(url: str | None, name: str, *, patient: bool) -> dict[str
 class _Unacknowledged(redis_transport.QoS):
     """What a worker works on, given back to Redis when the connection ends.
 
-    Redis may be away just then. Kombu means to pass over that, and ends the worker with all its tasks, by an
-    AttributeError (https://github.com/celery/kombu/issues/582). What is not given back comes again after the
-    visibility timeout, and from beat before that.
+    Redis may be away just then. Kombu means to pass over that, and ends the worker with all its tasks
+    (https://github.com/celery/kombu/issues/582). What is not given back comes again after the visibility
+    timeout, and from beat before that.
     """
 
     def restore_unacked(self, client: Any = None) -> None:
         """Give back what can be."""
         try:
             super().restore_unacked(client)
-        except (AttributeError, RedisError, OSError) as error:
+        except (RedisError, OSError) as error:
             log.warning("tasks were not given back", tasks=len(self._delivered), error=type(error).__name__)
             self._delivered.clear()
+
+
+class _Channel(redis_transport.Channel):
+    """A channel that says its connection is lost, in words that Kombu and Celery know.
+
+    A task may end after the connection that brought it: Celery then acknowledges it on a channel that has
+    none any more, or one without an address. Kombu asks for that, and the worker ends by an AttributeError,
+    with all its tasks. Told that the connection is lost, Celery logs it and goes on: the task is done again,
+    without harm.
+    """
+
+    QoS = _Unacknowledged
+
+    def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
+        if self.connection is None or self.connection.client is None:
+            raise RedisConnectionError("the connection that brought the task is lost")
+        return super()._get_pool(asynchronous)
 
 
 def for_worker(made: Celery) -> Celery:
@@ -140,7 +158,7 @@ def for_worker(made: Celery) -> Celery:
     made.conf.broker_heartbeat = 10
     name = made.flask_app.config["APP_NAME"]
     made.conf.broker_transport_options = _transport_options(made.conf.broker_url, name, patient=True)
-    redis_transport.Channel.QoS = _Unacknowledged
+    redis_transport.Transport.Channel = _Channel
     return made
 
 
