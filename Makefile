@@ -68,22 +68,22 @@ lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck .ci/run $(shell find . -name '*.sh' -not -path './.*/*')
 
-test-fast: lint ## Lint, and every test that needs no host
+test-fast: test-needs lint ## Lint, and every test that needs no host
 	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton --ignore $(BROWSER_TESTS)
 	$(APP_VENV)/bin/python -m pytest -n 2 --dist loadfile $(BROWSER_TESTS)
 	.venv/bin/pytest tests/bench
 
+# Before all else: tests/render gives what it rendered to nginx and systemd in containers.
 test-needs:
 	@$(TARGET_HOST) prepare-app
-
-test: test-needs test-fast ## All tests, with hosts of their own
 	@$(TARGET_HOST) prepare
+
+test: test-fast ## All tests, with hosts of their own
 	.venv/bin/pytest -n 2 --dist loadgroup tests/target tests/scenario
 
-test-full: test-needs test-fast ## All tests, the long forms too, on Debian 12 and 13
-	@$(TARGET_HOST) prepare
+test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
 .PHONY: bench

@@ -51,9 +51,8 @@ getent group redis >/dev/null || groupadd --system redis
 
 def podman(*arguments: str, check: bool = True, timeout_seconds: float = 60):
     """Run podman with the runtime this machine's target hosts use."""
-    chosen = os.environ.get("TARGET_HOST_RUNTIME")
-    command = ["podman", *(["--runtime", chosen] if chosen else []), *arguments]
-    return run(as_root(command), check=check, timeout_seconds=timeout_seconds)
+    command = as_root(["podman", *runtime.podman_options(), *arguments])
+    return run(command, check=check, timeout_seconds=timeout_seconds)
 
 
 def limits() -> list[str]:
