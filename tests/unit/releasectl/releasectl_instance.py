@@ -36,7 +36,7 @@ def answer(path):
     if path.endswith("/readyz") and path != behaviour.get("prefix", "") + "/readyz":
         status, body = 404, {}
     elif path.endswith("/readyz"):
-        ready = behaviour.get("ready", True) and not draining
+        ready = behaviour.get("ready", True) and not draining and time.monotonic() < unready_at
         status = 200 if ready else 503
         body["status"] = "ready" if ready else "draining" if draining else "not_ready"
     if path == "/version" and behaviour.get("edge_status"):
@@ -91,5 +91,11 @@ if setting == "broken":
     print("SettingsError: DATABASE_URL is not a URL", flush=True)
     sys.exit(3)
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+if "crash_after_seconds" in behaviour:
+    print("MemoryError: the cache is full", flush=True)
+    timer = threading.Timer(behaviour["crash_after_seconds"], os._exit, (139,))
+    timer.daemon = True
+    timer.start()
+unready_at = time.monotonic() + behaviour.get("unready_after_seconds", float("inf"))
 os.write(ready_fd, b"READY")
 serve()

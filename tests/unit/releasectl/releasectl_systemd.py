@@ -50,6 +50,7 @@ class FakeSystemd:
         self.folder, self.root, self.run_dir = folder, root, run_dir
         self.units, self.boot, self.calls = {}, set(), []
         self.refuse, self.delay_stop = set(), 0
+        self.closed = False
         folder.mkdir()
         (folder / "journal").mkdir()
         control = folder / "control.sock"
@@ -69,6 +70,8 @@ class FakeSystemd:
         return sorted(name for name, unit in self.units.items() if unit.active not in ("inactive", "failed"))
 
     def close(self):
+        # A start that nobody waits for may still be on its way.
+        self.closed = True
         # Not just closed: an accept() that a signal restarts would go on with whatever has the number next.
         self.server.shutdown(socket.SHUT_RDWR)
         self.thread.join()
@@ -224,6 +227,8 @@ class FakeSystemd:
         return self._run(name, unit, [COMPANION, *words], (told,), ready)
 
     def _run(self, name, unit, words, pass_fds, ready):
+        if self.closed:
+            return False
         with (self.folder / "journal" / name).open("a") as journal:
             unit.process = subprocess.Popen(
                 [sys.executable, "-IS", *map(str, words)],

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from releasectl import clock, companions, edge, instance, layout, settling, systemd
+from releasectl import clock, companions, edge, instance, layout, settling, starting, systemd
 from releasectl.errors import Failed
 from test_releasectl_activation import die_at
 
@@ -95,11 +95,12 @@ def test_old_worker_is_stopped_once_the_new_one_consumes_and_the_old_beat_before
     ]
 
 
-def test_flower_imports_while_the_worker_does(site, pair):
+def test_worker_imports_while_the_instance_does_and_flower_while_beat_does(site, pair):
     _first, second = pair
     site.ok("activate", second)
     asked = [words[-1] for words in site.systemd.calls if words[1] == "start" and second in words[-1]]
-    assert asked[2:] == [unit(kind, second) for kind in ("flower", "worker", "beat")]
+    web = [f"inbox-web@{second}.{kind}" for kind in ("socket", "service")]
+    assert asked == [unit("worker", second), *web, *(unit(kind, second) for kind in ("flower", "beat"))]
 
 
 def test_flower_that_systemd_refuses_is_a_note_and_no_failure(site, pair, monkeypatch):
@@ -146,14 +147,15 @@ def test_release_that_is_come_back_to_works_again_once_its_last_task_is_done(sit
         ({"hang": True}, "was not ready within 1 s"),
     ],
 )
-def test_release_whose_worker_does_not_get_ready_is_switched_back(site, worker, word):
+def test_release_whose_worker_does_not_get_ready_never_gets_traffic(site, worker, word):
     first, second = site.put(1), site.put(2, {"worker": worker})
     site.serve(first)
     site.configure(start_timeout_seconds=1)
     before = [pid(site, kind, first) for kind in KINDS]
     run = site.run("activate", second)
-    assert (run.code, run.json["result"]) == (3, "switched back")
+    assert (run.code, run.json["result"]) == (2, "failed")
     assert word in run.error["cause"]
+    assert "traffic never moved" in run.error["cause"]
     assert run.error["next"] == f"sudo journalctl -u {unit('worker', second)} -n 200"
     assert f"booting worker of {second}" in " ".join(run.error["journal"])
     runs_alone(site, first)
@@ -393,11 +395,16 @@ def test_prune_tells_a_stray_worker_to_finish(site, pair):
     assert site.ok("prune", "--keep", 1)["removed"] == [stray]
 
 
-# Every step of an activation with companions that changes something, from the switch on.
+# Every step of an activation with companions that changes something: up to the switch, and from it on.
+STEPS_BEFORE = [
+    (systemd, "start_soon", 1),
+    (systemd, "start_soon", 2),
+    (instance, "bring_up", 1),
+    (starting, "wait", 1),
+]
 STEPS = [
     (layout, "point", 1),
     (edge, "see", 1),
-    (systemd, "start_soon", 2),
     (systemd, "start_soon", 3),
     (systemd, "stop", 1),
     (systemd, "start_soon", 4),
@@ -413,7 +420,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "count"), STEPS, ids=lambda value: getattr(value, "__name__", value)
+    ("module", "name", "count"), STEPS_BEFORE + STEPS, ids=lambda value: getattr(value, "__name__", value)
 )
 def test_killed_activation_is_taken_up_by_the_next(site, pair, monkeypatch, module, name, count):
     first, second = pair
@@ -427,7 +434,7 @@ def test_killed_activation_is_taken_up_by_the_next(site, pair, monkeypatch, modu
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "count"), STEPS[:7], ids=lambda value: getattr(value, "__name__", value)
+    ("module", "name", "count"), STEPS[:6], ids=lambda value: getattr(value, "__name__", value)
 )
 def test_killed_activation_can_be_rolled_back(site, pair, monkeypatch, module, name, count):
     first, second = pair
@@ -441,7 +448,8 @@ def test_killed_activation_can_be_rolled_back(site, pair, monkeypatch, module, n
 @pytest.mark.parametrize(
     ("module", "name", "count", "code"),
     [
-        (systemd, "start_soon", 2, 3),
+        (systemd, "start_soon", 1, 2),
+        (systemd, "start_soon", 2, 2),
         (systemd, "start_soon", 3, 3),
         (systemd, "stop", 1, 3),
         (systemd, "start_soon", 4, 3),

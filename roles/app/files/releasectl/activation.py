@@ -3,12 +3,13 @@
 Where the switch stands is always read from `upstream.sock`, so that an interruption at any instruction
 is undone or taken up for what it is. In order, and what a loss of the machine leaves at each point:
 
-1. the new instance starts and is gated: an instance without traffic, stopped by the next run;
+1. the new instance and its worker start side by side and are gated: an instance without traffic and a worker
+   too many, stopped by the next run;
 2. it is enabled for boot, before the switch, so that no boot can find the link pointing at a release
    that nobody starts;
 3. the switch;
 4. the old one is told to drain and the new one is seen at the edge: the same `activate` takes it up;
-5. its worker starts beside the old one, then its beat in place of the old one: the same;
+5. its beat starts in place of the old one, and it is watched for a while (bake): the same;
 6. the old worker is told to finish, then come `previous`, `current`, the boot links, the old instance's drain
    and its stop: the same.
 """
@@ -20,32 +21,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from releasectl import companions, edge, instance, probe, settling, systemd, units
+from releasectl import bake, companions, edge, instance, probe, settling, starting, systemd, units
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
+from releasectl.starting import Start
 
 # What a rollback reports.
 BACK = "rolled back"
 
 
-def activate(host: Host, release_id: str, word: str = "activated") -> Result:
+def activate(host: Host, release_id: str, word: str = "activated", bake_seconds: float = 0) -> Result:
     """Make a staged release the one that serves.
 
     :param word: the result to report; going back, a worker that does not start is a remark.
+    :param bake_seconds: for how long it is watched once it serves.
     :raises Refused: when it is not staged.
-    :raises Failed: when it does not get ready; traffic never moved.
-    :raises SwitchedBack: when it does not answer at the edge; traffic is back where it was.
+    :raises Failed: when it, or its worker, does not get ready; traffic never moved.
+    :raises SwitchedBack: when it does not answer at the edge, or does badly while it is watched; traffic is
+        back where it was.
     """
     host.require_staged(release_id)
     active = host.layout.active()
     if active == release_id:
-        return _take_up(host, release_id, word)
+        return _take_up(host, release_id, word, bake_seconds)
     if active is not None:
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
         settling.adopt(host, active)
-    remarks = _transfer(host, release_id, active, word)
+    remarks = _transfer(host, release_id, active, word, bake_seconds)
     return _finish(host, release_id, word, remarks)
 
 
@@ -92,7 +96,7 @@ def restart(host: Host) -> Result:
     return Result("restarted", True, words, {"release": active, "remarks": remarks})
 
 
-def _take_up(host: Host, release_id: str, word: str) -> Result:
+def _take_up(host: Host, release_id: str, word: str, bake_seconds: float) -> Result:
     """Activate what traffic goes to already: see that it serves, and finish what a killed run began."""
     changed, remarks = _ensure_serving(host, release_id), []
     left = host.layout.linked(host.layout.current)
@@ -100,7 +104,7 @@ def _take_up(host: Host, release_id: str, word: str) -> Result:
         changed = True
         old = left if left in host.layout.staged() else None
         with _undone_on_failure(host, release_id, old):
-            remarks = _confirm(host, release_id, old, word)
+            remarks = _confirm(host, release_id, old, word, bake_seconds)
     elif companions.bring_up(host, release_id):
         changed = True
     result = _finish(host, release_id, word, remarks)
@@ -129,31 +133,55 @@ def _ensure_serving(host: Host, release_id: str) -> bool:
     return False
 
 
-def _transfer(host: Host, release_id: str, old: str | None, word: str) -> list[str]:
+def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seconds: float) -> list[str]:
     """Get the new release to serve, or leave everything as it was; return remarks."""
     with _undone_on_failure(host, release_id, old):
-        instance.bring_up(host, release_id)
+        with host.phases.measured("start"):
+            starts = _begin_worker(host, release_id, word)
+            instance.bring_up(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
+        with host.phases.measured("worker"):
+            starting.wait(starts)
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
-        return _confirm(host, release_id, old, word)
+        return _confirm(host, release_id, old, word, bake_seconds)
 
 
-def _confirm(host: Host, release_id: str, old: str | None, word: str) -> list[str]:
-    """Have the old instance drain, see the new one at the edge and its companions at work; return remarks."""
+def _begin_worker(host: Host, release_id: str, word: str) -> list[Start]:
+    """Ask for the worker's start, so that it imports while the instance does; return what to wait for.
+
+    A worker first: what the new release's visitors cause then finds somebody who knows it. Going back nobody
+    waits: while the broker is away no worker gets ready, which must not hold visitors on what somebody flees.
+    """
+    try:
+        starts = companions.begin_worker(host, release_id)
+    except Failed:
+        if word != BACK:
+            raise
+        # Told by the one who asks for it again, once visitors are safe.
+        return []
+    return starts if word != BACK else []
+
+
+def _confirm(host: Host, release_id: str, old: str | None, word: str, bake_seconds: float) -> list[str]:
+    """Have the old instance drain, see the new one at the edge and at work; return remarks."""
     if old is not None and not instance.is_down(host, old):
         # Before looking at the edge: only a draining instance ends the connections nginx keeps to it.
         host.layout.drain_file(old).touch()
-    edge.see(host, release_id)
+    with host.phases.measured("edge"):
+        edge.see(host, release_id)
     remarks: list[str] = []
     try:
-        companions.bring_up(host, release_id)
+        with host.phases.measured("companions"):
+            companions.bring_up(host, release_id)
     except Failed as error:
         if word != BACK:
             raise
-        # While the broker is away no worker gets ready: no reason to leave visitors on what somebody flees.
         remarks.append(f"{error.cause}; systemd goes on trying: {error.next_command}")
         _try(remarks, lambda: companions.restore(host, release_id))
+    if bake_seconds:
+        with host.phases.measured("bake"):
+            remarks.append(bake.watch(host, release_id, old, bake_seconds))
     # Traffic is where it should be: a signal waits for the end.
     host.signals.hold()
     return remarks
@@ -239,11 +267,13 @@ def _try(remarks: list[str], step: Callable[[], list[str] | None]) -> None:
 def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Result:
     """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
     host.signals.hold()
-    followed, more = companions.follow(host, release_id)
-    remarks = remarks + more
-    moved = settling.links(host, release_id)
-    booted = settling.boot(host, release_id)
-    retired, more = settling.retire_others(host, release_id)
+    with host.phases.measured("follow"):
+        followed, more = companions.follow(host, release_id)
+        remarks = remarks + more
+        moved = settling.links(host, release_id)
+        booted = settling.boot(host, release_id)
+    with host.phases.measured("retire"):
+        retired, more = settling.retire_others(host, release_id)
     remarks += more + settling.forget(host)
     before = host.layout.linked(host.layout.previous)
     data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}

@@ -12,8 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from releasectl import activation, config, inspection, ledger, lock, migration, pruning, running, staging
-from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError
+from releasectl import (
+    activation,
+    config,
+    exposition,
+    inspection,
+    ledger,
+    lock,
+    locking,
+    migration,
+    pruning,
+    running,
+    staging,
+)
+from releasectl.errors import Failed, Interrupted, Locked, Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.layout import Layout
 from releasectl.output import Output, Result
@@ -52,6 +64,7 @@ def _command(words: list[str], settings_dir: Path, out: Output, about: dict) -> 
     settings = config.load(config.find(settings_dir, getattr(options, "app", None)))
     about["app"] = settings.app
     host = Host(settings, Layout(settings), out, Signals(), by=_person())
+    about["phases"] = host.phases.seconds
     return _mutate(host, options, words) if options.mutates else options.run(host, options)
 
 
@@ -75,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Callable, text: str, *, mutates: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[shared], help=text, description=text)
-        command.set_defaults(run=run, mutates=mutates)
+        # `lock` and `unlock` are about the lock, and a restart changes no release.
+        command.set_defaults(run=run, mutates=mutates, heeds_lock=name not in ("lock", "unlock", "restart"))
         return command
 
     _add_looks(add)
@@ -103,6 +117,9 @@ def _add_changes(add: Callable) -> None:
     activate = add("activate", _activate, "send traffic to it")
     activate.add_argument("release", metavar="ID")
     activate.add_argument("--prune", action="store_true", help="then remove old releases")
+    activate.add_argument(
+        "--bake", dest="bake_seconds", type=_seconds, metavar="SECONDS", help="watch it for so long"
+    )
     back = add(
         "rollback", lambda host, told: activation.rollback(host, told.release), "go back to the one before"
     )
@@ -110,10 +127,31 @@ def _add_changes(add: Callable) -> None:
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
+    _add_locks(add)
+
+
+def _add_locks(add: Callable) -> None:
+    hold = add("lock", _lock, "let nobody else change releases")
+    hold.add_argument("--reason", default="", help="for those who are refused")
+    hold.add_argument(
+        "--lease",
+        type=_seconds,
+        metavar="SECONDS",
+        help="let go of it when no command of its holder came for so long (never)",
+    )
+    hold.add_argument("--controller", default="", help="the process that holds it, for a program")
+    hold.add_argument("--over", metavar="TOKEN", help="take it from a holder that is known to be gone")
+    end = add("unlock", lambda host, told: locking.let_go(host, own=told.own), "let others change releases")
+    end.add_argument("--own", action="store_true", help="only if RELEASECTL_LOCK holds it")
+
+
+def _lock(host: Host, told: argparse.Namespace) -> Result:
+    return locking.take(host, told.reason, told.lease or None, told.controller, told.over)
 
 
 def _activate(host: Host, told: argparse.Namespace) -> Result:
-    result = activation.activate(host, told.release)
+    bake = host.settings.bake_seconds if told.bake_seconds is None else told.bake_seconds
+    result = activation.activate(host, told.release, bake_seconds=bake)
     if told.prune:
         # The release serves: what goes wrong with old ones is worth a word, and no failure.
         try:
@@ -134,6 +172,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # Not NaN, which is below nothing.
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
 def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result:
     """Run a command that may change something: as root, alone, and entered in the ledger."""
     typed = "releasectl " + " ".join(words)
@@ -141,15 +190,24 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
         raise Refused("this needs root", next_command=f"sudo {typed}")
     with host.signals.installed(), lock.held(host.layout.lock, host.by, typed) as host.lock:
         before, start = host.layout.active(), time.monotonic()
+        if options.heeds_lock:
+            locking.require(host)
         try:
             result = _run(host, options)
         except ReleasectlError as error:
-            if not isinstance(error, Refused):
+            if not isinstance(error, Refused | Locked):
                 _enter(host, options, before, start, error)
             raise
-        if result.changed:
+        # What has taken its time must not have used up the lease.
+        locking.renew(host)
+        if result.changed and _booked(options):
             _enter(host, options, before, start, result)
         return result
+
+
+def _booked(options: argparse.Namespace) -> bool:
+    """Whether a command that changed something is entered in the ledger: a deploy's own lock is not."""
+    return not (getattr(options, "lease", None) or getattr(options, "own", False))
 
 
 def _run(host: Host, options: argparse.Namespace) -> Result:
@@ -177,11 +235,13 @@ def _enter(
         "result": end.result if failed else "done",
         "exit": end.exit_code if failed else 0,
         "duration_seconds": _since(start),
+        "phases": host.phases.seconds,
         "cause": end.cause if failed else None,
     }
     try:
         with host.signals.shielded():
             ledger.append(host.layout.ledger, entry)
+            exposition.write(host)
     except OSError as error:
         # What was done is done: a full disk must not turn it into a failure.
         host.out.progress(f"the ledger could not be written: {error}")

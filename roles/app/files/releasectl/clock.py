@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 
@@ -46,3 +47,21 @@ def attempts(seconds: float, pause: float = 0.05, longest_pause: float = 0.25) -
 def until(seconds: float, condition: Callable[[], object]) -> bool:
     """Wait until a condition holds; return whether it did within so many seconds."""
     return any(condition() for _ in attempts(seconds))
+
+
+class Phases:
+    """What a command spent its time on: seconds by name, in the order they began."""
+
+    def __init__(self) -> None:
+        """Begin with nothing measured."""
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Add the block's time to a phase, also where it fails."""
+        start = time.monotonic()
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds[name] + time.monotonic() - start, 3)

@@ -76,6 +76,15 @@ def busy(host: Host) -> set[str]:
     return {one.release_id for one in found(host) if not one.state.down}
 
 
+def begin_worker(host: Host, release_id: str) -> list[Start]:
+    """Ask for the start of a release's worker; return what is to be waited for, nothing when it is up.
+
+    :raises Failed: when systemd refuses.
+    """
+    start = _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
+    return [start] if start is not None else []
+
+
 def bring_up(host: Host, release_id: str) -> bool:
     """Get a release's worker to consume and its beat to tick; return whether something had to be done.
 

@@ -59,6 +59,14 @@ class Settings:
     companions: tuple[str, ...] = ()
     # How long a worker that is told to stop may take to finish its tasks, and a little.
     worker_stop_timeout_seconds: float = 125
+    # Where nginx says, a line a request, which release answered and how.
+    access_log: Path = Path("/var/log/nginx/access.log")
+    # How long a new release is watched once it has the traffic; 0: not at all.
+    bake_seconds: float = 0
+    # By how much the share of its errors may be above the old release's, 0 to 1.
+    bake_error_share: float = 0.01
+    # How many times as slow as the old release it may be.
+    bake_slowdown: float = 3
 
 
 def find(settings_dir: Path, app: str | None) -> Path:
@@ -111,7 +119,7 @@ def _value_problems(given: dict) -> list[str]:
     problems = []
     for name, field in _fields().items():
         if name in given:
-            check = _prefix_problem if name == "ops_prefix" else checks.get(str(field.type), _edge_problem)
+            check = _OWN_CHECKS.get(name) or checks.get(str(field.type), _edge_problem)
             problem = check(given[name])
             problems += [f"{name!r} {problem}"] if problem else []
     if not problems and not APP_NAME.fullmatch(given["app"]):
@@ -142,6 +150,20 @@ def _seconds_problem(value: object) -> str:
     return "" if good else "is not a number of seconds above 0"
 
 
+def _duration_problem(value: object) -> str:
+    return "" if value == 0 and not isinstance(value, bool) else _seconds_problem(value)
+
+
+def _share_problem(value: object) -> str:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+    return "" if good else "is not a share above 0, at most 1"
+
+
+def _factor_problem(value: object) -> str:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
+    return "" if good else "is not a number of 1 or more"
+
+
 def _companions_problem(value: object) -> str:
     good = isinstance(value, list) and set(map(str, value)) <= set(units.COMPANIONS)
     return "" if good else f"is not a list of some of {', '.join(units.COMPANIONS)}"
@@ -159,10 +181,19 @@ def _edge_problem(value: object) -> str:
     return "" if host and port.isdigit() else "'connect' is not host:port"
 
 
+# Where the kind alone does not tell what is right.
+_OWN_CHECKS = {
+    "ops_prefix": _prefix_problem,
+    "bake_seconds": _duration_problem,
+    "bake_error_share": _share_problem,
+    "bake_slowdown": _factor_problem,
+}
+
+
 def _build(given: dict) -> Settings:
     values = dict(given)
     for name, field in _fields().items():
-        if field.type == "Path":
+        if field.type == "Path" and name in given:
             values[name] = Path(given[name])
     if given["edge"] is not None:
         host, _, port = given["edge"]["connect"].rpartition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from releasectl import units
+from releasectl.clock import Phases
 from releasectl.config import Settings
 from releasectl.errors import Refused
 from releasectl.layout import Layout
@@ -18,6 +19,7 @@ class Host:
 
     :param by: the person who does it.
     :param lock: the descriptor of the held lock; -1 in commands that only read.
+    :param phases: where the time of this command goes.
     """
 
     settings: Settings
@@ -26,6 +28,7 @@ class Host:
     signals: Signals
     by: str = ""
     lock: int = -1
+    phases: Phases = dataclasses.field(default_factory=Phases)
 
     def service(self, release_id: str) -> str:
         """Return the service unit of a release."""

@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from releasectl import archive, clock, companions, facts, ledger, lock, probe, settling, systemd, units
+from releasectl import (
+    archive,
+    clock,
+    companions,
+    facts,
+    ledger,
+    lock,
+    locking,
+    probe,
+    settling,
+    systemd,
+    units,
+)
 from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
@@ -16,7 +28,7 @@ def status(host: Host) -> Result:
     layout = host.layout
     active = layout.active()
     serving = _serving(host, active)
-    holder = lock.holder(layout.lock)
+    holder, kept = lock.holder(layout.lock), locking.held(host)
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
@@ -27,9 +39,11 @@ def status(host: Host) -> Result:
         "releases": releases(host),
         "deps": layout.staged_deps(),
         "locked_by": str(holder) if holder else None,
+        "deploy_lock": kept.data() if kept else None,
         "problems": _problems(host, active, serving),
     }
-    return Result("status", False, _status_words(host, data), data)
+    words = _status_words(host, data) + (f"\n  reserved  {kept}" if kept else "")
+    return Result("status", False, words, data)
 
 
 def list_releases(host: Host) -> Result:

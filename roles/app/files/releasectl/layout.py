@@ -23,7 +23,9 @@ class Layout:
         self.deps = self.root / "deps"
         self.incoming = self.root / "incoming"
         self.ledger = self.root / "ledger.jsonl"
+        self.metrics = self.root / "releasectl.prom"
         self.lock = self.root / ".lock"
+        self.deploy_lock = self.root / "deploy.lock"
         self.upstream = self.root / "upstream.sock"
         self.flower = self.root / "flower.sock"
         self.current = self.root / "current"
@@ -140,6 +142,22 @@ def point(link: Path, target: Path) -> None:
     fresh.symlink_to(target)
     fresh.replace(link)
     sync_folder(link.parent)
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that nobody can see half written.
+
+    :raises OSError: when it cannot be written; what was there is then untouched.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
