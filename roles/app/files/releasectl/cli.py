@@ -200,14 +200,9 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
             raise
         # What has taken its time must not have used up the lease.
         locking.renew(host)
-        if result.changed and _booked(options):
+        if result.changed:
             _enter(host, options, before, start, result)
         return result
-
-
-def _booked(options: argparse.Namespace) -> bool:
-    """Whether a command that changed something is entered in the ledger: a deploy's own lock is not."""
-    return not (getattr(options, "lease", None) or getattr(options, "own", False))
 
 
 def _run(host: Host, options: argparse.Namespace) -> Result:

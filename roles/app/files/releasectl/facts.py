@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 from releasectl.errors import Refused
@@ -37,6 +38,7 @@ def gather(python: Path, root: Path) -> dict:
         "python": _minor_or_none(python),
         "machine": platform.machine(),
         "glibc": _glibc(),
+        "now": round(time.time(), 3),
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "free_inodes": disk.f_favail if disk.f_files else None,
     }

@@ -109,7 +109,8 @@ def take(host: Host, reason: str, lease_seconds: float | None, controller: str, 
     taken = Lock(token, host.by, reason, since, time.time(), lease_seconds, controller)
     _write(host, taken)
     data = {"lock": taken.data(), "over": lock.data() if lock is not None and mine is None else None}
-    return Result("locked", mine is None, f"locked by {taken}", data)
+    # A deploy gives back what it takes: only a person's lock is a change to the host.
+    return Result("locked", mine is None and lease_seconds is None, f"locked by {taken}", data)
 
 
 def let_go(host: Host, *, own: bool) -> Result:
@@ -121,7 +122,7 @@ def let_go(host: Host, *, own: bool) -> Result:
     if lock is None or (own and lock.token != _own_token()):
         return Result("not locked", False, "nobody holds the lock", {"lock": lock.data() if lock else None})
     host.layout.deploy_lock.unlink(missing_ok=True)
-    return Result("unlocked", True, f"unlocked; it was held by {lock}", {"lock": lock.data()})
+    return Result("unlocked", not own, f"unlocked; it was held by {lock}", {"lock": lock.data()})
 
 
 def _own_token() -> str:
