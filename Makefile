@@ -25,7 +25,7 @@ APP_SOURCES = $(wildcard app_skeleton/*/src)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  settings: INVENTORY=$(INVENTORY)  HOST=<one host>  ARGS='<more words for ansible-playbook>'"
 
 ##
@@ -86,10 +86,14 @@ test: test-fast ## All tests, with hosts of their own
 test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
-.PHONY: bench
+.PHONY: bench bench-deploy
 bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
+
+bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (ARGS=--quick for a look)
+	@$(TARGET_HOST) prepare
+	PYTHONPATH=tests .venv/bin/python -m bench.deploy $(ARGS)
 
 .PHONY: venv venv-dev lock clean
 venv: ## Make .venv for the controller (part of every command above)

@@ -130,8 +130,9 @@ def wheel_read(path: Path, name: str) -> bytes:
 
 def wheel_metadata(path: Path) -> dict:
     """Return name, version, requirements and Python requirement of a wheel."""
-    (name,) = (name for name in wheel_files(path) if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-    headers = HeaderParser().parsestr(wheel_read(path, name).decode("utf-8", "replace"))
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        headers = HeaderParser().parsestr(archive.read(name).decode("utf-8", "replace"))
     return {
         "name": re.sub(r"[-_.]+", "-", headers["Name"]).lower(),
         "version": headers["Version"],

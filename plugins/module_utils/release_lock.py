@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible.module_utils.release_archive import normalise_wheel, sha256_file
+from ansible.module_utils.release_archive import normalise_wheel, sha256_file, wheel_metadata
 from ansible.module_utils.release_source import Refused
-from ansible.module_utils.release_tools import without_userinfo
+from ansible.module_utils.release_tools import without_userinfo, write_text
 
 try:
     from packaging.markers import InvalidMarker, Marker
@@ -24,6 +24,8 @@ try:
 except ImportError:  # said by require_packaging, in words
     Marker = None
 
+# Counts what wheel_metadata returns: with another count what was noted before is read anew.
+METADATA = 1
 HASH = re.compile(r"--hash[= ](\w+:[0-9a-f]+)")
 NO_WHEEL = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -170,6 +172,17 @@ class Wheel:
         """The line that installs this very file."""
         name, version = parse_wheel_filename(self.path.name)[:2]
         return f"{name}=={version} --hash=sha256:{self.sha256}"
+
+    @property
+    def metadata(self) -> dict:
+        """What it says of itself, read once: its folder is named by its content, and has nobody else's file.
+
+        A release has some hundred wheels, and to look into all of them takes longer than to build a change.
+        """
+        noted = self.path.with_name(f"metadata-{METADATA}.json")
+        if not noted.is_file():
+            write_text(noted, json.dumps(wheel_metadata(self.path)))
+        return json.loads(noted.read_text())
 
 
 def parse_lock(text: str, where: str, own: frozenset[str] = frozenset()) -> Lock:

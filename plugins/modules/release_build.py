@@ -24,7 +24,6 @@ from ansible.module_utils.release_archive import (
     environment_file,
     wheel_contents,
     wheel_files,
-    wheel_metadata,
     wheel_read,
     write_tar,
 )
@@ -72,7 +71,7 @@ description:
   - C(deps-<deps id>.tar) holds the dependencies' wheels, C(release-<id>.tar) the project's own, its plain
     tree where it is not a package, its static files, C(release.json) and C(release.env).
   - The same content is the same release. Building it again returns the release that exists.
-  - Run it on the controller, with the interpreter that runs Ansible.
+  - It runs on the controller, in Ansible's own process, whatever host the task is for.
   - The source is copied before it is built. Nothing is written outside of O(cache_dir), in check mode too.
 options:
   state:
@@ -468,7 +467,7 @@ def check(build: Build) -> None:
 
 def learn_version(build: Build) -> None:
     """Take the revision and ref of an app from the index: its name and version."""
-    version = wheel_metadata(build.app_wheels[0].path)["version"]
+    version = build.app_wheels[0].metadata["version"]
     said = f"{build.wanted.package.package} {version}"
     build.tree = replace(build.tree, identity=Identity(said, said))
 
@@ -488,7 +487,7 @@ def source_modules(tree: Tree) -> dict[str, str]:
 
 def refuse_unmet(build: Build, wheels: list[Wheel], entries: list[Entry]) -> None:
     """Refuse a lock that lacks what wheels, or the inventory, require."""
-    said = [wheel_metadata(wheel.path) for wheel in wheels]
+    said = [wheel.metadata for wheel in wheels]
     metadata = {**{one["name"]: one for one in said}, **build.wanted.roots()}
     problems = unmet(metadata, entries, build.target, build.wanted.overrides)
     if problems:

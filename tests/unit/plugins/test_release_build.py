@@ -425,3 +425,29 @@ def test_task_makes_a_lock_from_the_index_and_builds(project, shop, monkeypatch)
     assert not [name for name in names if "ops" in name or "inbox" in name]
     run = project.play([{**task, "release_build": shop.params(wsgi="inbox.wsig:app")}])
     assert "did you mean `inbox.wsgi:app`?" in run.last["msg"]
+
+
+def test_task_builds_in_ansibles_own_process(project, shop):
+    # With an interpreter that is not there nothing could be sent to this host, and no module started on it.
+    project.inventory["all"]["hosts"]["web1"]["ansible_python_interpreter"] = "/nowhere/python"
+    run = project.play([{"name": "Build", "release_build": shop.params()}])
+    assert run.code == 0, run.output
+    assert run.last["digest"] == shop.build()["digest"]
+
+
+def test_task_refuses_an_option_it_does_not_know(project, shop):
+    run = project.play([{"name": "Build", "release_build": shop.params(sauce="x")}])
+    assert "release_build: no such option: sauce" in run.last["msg"]
+
+
+def test_what_a_wheel_says_of_itself_is_read_once(warm):
+    warm.build()
+    (noted,) = warm.cache.glob("wheels/*/metadata-*.json")
+    said = json.loads(noted.read_text())
+    assert (said["name"], said["version"]) == ("dep", "1.0")
+    # Whoever looks into the wheel again does not see this.
+    noted.write_text(json.dumps({**said, "requires": ["absent>=3"]}))
+    assert "absent" in refused(warm.build)
+    noted.unlink()
+    warm.build()
+    assert json.loads(noted.read_text()) == said

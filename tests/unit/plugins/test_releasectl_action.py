@@ -19,7 +19,8 @@ case $4 in
   status) changed=false ;;
   activate) error='{"cause": "was not ready within 20 s", "next": "sudo journalctl"}'; code=2 ;;
 esac
-printf '{"changed": %s, "error": %s, "given": "%s", "by": "%s"}' $changed "$error" "$*" "$RELEASECTL_BY"
+printf '{"changed": %s, "error": %s, "given": "%s", "by": "%s", "lock": "%s"}' \
+    $changed "$error" "$*" "$RELEASECTL_BY" "$RELEASECTL_LOCK"
 cat
 exit $code
 """
@@ -53,12 +54,13 @@ def run(project, program):
 
 
 def test_answer_is_the_tasks_own(run):
-    told = run("stage", "a b.tar", by="ada@desk").last
+    told = run("stage", "a b.tar", by="ada@desk", lock="t0").last
     assert told["answer"] == {
         "changed": True,
         "error": None,
         "given": "--app shop --json stage a b.tar",
         "by": "ada@desk",
+        "lock": "t0",
     }
     assert told["changed"] is True
     # Apart from each other: on a terminal they would be one text.
