@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from releasectl import bake, companions, edge, instance, probe, settling, starting, systemd, units
+from releasectl import bake, companions, edge, hooks, instance, probe, settling, starting, systemd, units
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
@@ -142,6 +142,8 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
             starting.wait(starts)
+        if word != BACK:
+            hooks.before_switch(host, release_id, old)
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
         return _confirm(host, release_id, old, word, bake_seconds)

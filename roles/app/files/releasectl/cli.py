@@ -16,6 +16,7 @@ from releasectl import (
     activation,
     config,
     exposition,
+    hooks,
     inspection,
     ledger,
     lock,
@@ -24,6 +25,7 @@ from releasectl import (
     pruning,
     running,
     staging,
+    units,
 )
 from releasectl.errors import Failed, Interrupted, Locked, Refused, ReleasectlError
 from releasectl.host import Host
@@ -128,6 +130,10 @@ def _add_changes(add: Callable) -> None:
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
     _add_locks(add)
+    hook = add("hook", _hook, "run the hooks of an end, as a deploy over several hosts does once")
+    hook.add_argument("point", metavar="POINT", help=" or ".join(units.ENDS))
+    for name in ("release", "previous", "cause"):
+        hook.add_argument(f"--{name}", default="", metavar=name.upper(), help="what the hooks are told")
 
 
 def _add_locks(add: Callable) -> None:
@@ -172,6 +178,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _hook(host: Host, told: argparse.Namespace) -> Result:
+    return hooks.command(host, told.point, told.release, told.previous, told.cause)
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -196,11 +206,13 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
             result = _run(host, options)
         except ReleasectlError as error:
             if not isinstance(error, Refused | Locked):
+                _tell(host, options, before, error)
                 _enter(host, options, before, start, error)
             raise
         # What has taken its time must not have used up the lease.
         locking.renew(host)
         if result.changed:
+            _tell(host, options, before, result)
             _enter(host, options, before, start, result)
         return result
 
@@ -215,6 +227,22 @@ def _run(host: Host, options: argparse.Namespace) -> Result:
         raise
     except Exception as error:
         raise Failed(f"{type(error).__name__}: {error}", next_command=host.command("status")) from error
+
+
+def _tell(host: Host, options: argparse.Namespace, before: str | None, end: Result | ReleasectlError) -> None:
+    """Run the hooks of how it ended. A deploy over several hosts holds the lock, and does so itself, once."""
+    if options.command not in ledger.SERVED_COMMANDS or locking.own_token():
+        return
+    failed = isinstance(end, ReleasectlError)
+    point = "failed" if failed else "deployed" if options.command == "activate" else "rolled_back"
+    release = (None if failed else end.data.get("release")) or options.release or ""
+    with host.signals.shielded():
+        remarks = hooks.at_end(host, point, release, before or "", end.cause if failed else "")
+    if failed:
+        end.evidence["remarks"] = end.evidence.get("remarks", []) + remarks
+    else:
+        end.data["remarks"] = end.data.get("remarks", []) + remarks
+        end.words = "\n".join([end.words, *(f"  note: {remark}" for remark in remarks)])
 
 
 def _enter(

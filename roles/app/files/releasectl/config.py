@@ -61,6 +61,9 @@ class Settings:
     worker_stop_timeout_seconds: float = 125
     # Where nginx says, a line a request, which release answered and how.
     access_log: Path = Path("/var/log/nginx/access.log")
+    # Programs of the app's team, in order, by the point they are run at: see hooks.py.
+    hooks: dict = dataclasses.field(default_factory=dict)
+    hook_timeout_seconds: float = 60
     # How long a new release is watched once it has the traffic; 0: not at all.
     bake_seconds: float = 0
     # By how much the share of its errors may be above the old release's, 0 to 1.
@@ -107,7 +110,8 @@ def _fields() -> dict[str, dataclasses.Field]:
 
 def _key_problems(given: dict) -> list[str]:
     fields = _fields()
-    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    absent = dataclasses.MISSING
+    needed = [name for name, one in fields.items() if one.default is absent and one.default_factory is absent]
     missing = [f"missing key {name!r}" for name in needed if name not in given]
     unknown = [f"unknown key {name!r}" for name in given if name not in fields]
     return missing + unknown
@@ -164,6 +168,14 @@ def _factor_problem(value: object) -> str:
     return "" if good else "is not a number of 1 or more"
 
 
+def _hooks_problem(value: object) -> str:
+    good = isinstance(value, dict) and set(value) <= set(units.HOOK_POINTS)
+    lists = good and all(isinstance(one, list) and not any(map(_path_problem, one)) for one in value.values())
+    return (
+        "" if lists else f"does not name programs by their paths for some of {', '.join(units.HOOK_POINTS)}"
+    )
+
+
 def _companions_problem(value: object) -> str:
     good = isinstance(value, list) and set(map(str, value)) <= set(units.COMPANIONS)
     return "" if good else f"is not a list of some of {', '.join(units.COMPANIONS)}"
@@ -184,6 +196,7 @@ def _edge_problem(value: object) -> str:
 # Where the kind alone does not tell what is right.
 _OWN_CHECKS = {
     "ops_prefix": _prefix_problem,
+    "hooks": _hooks_problem,
     "bake_seconds": _duration_problem,
     "bake_error_share": _share_problem,
     "bake_slowdown": _factor_problem,

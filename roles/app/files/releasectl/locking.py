@@ -80,7 +80,7 @@ def require(host: Host) -> None:
     lock = held(host)
     if lock is None:
         return
-    if lock.token != _own_token():
+    if lock.token != own_token():
         raise _refusal(host, lock)
     renew(host)
 
@@ -88,7 +88,7 @@ def require(host: Host) -> None:
 def renew(host: Host) -> None:
     """Begin the lease anew, if this command's own lock is in force."""
     lock = held(host)
-    if lock is not None and lock.token == _own_token():
+    if lock is not None and lock.token == own_token():
         _write(host, dataclasses.replace(lock, seen=time.time()))
 
 
@@ -101,7 +101,7 @@ def take(host: Host, reason: str, lease_seconds: float | None, controller: str, 
     :param over: the token of a holder that is known to be gone.
     :raises Locked: naming the holder, when somebody else has it.
     """
-    token, lock = _own_token() or os.urandom(8).hex(), held(host)
+    token, lock = own_token() or os.urandom(8).hex(), held(host)
     if lock is not None and lock.token not in (token, over):
         raise _refusal(host, lock)
     mine = lock if lock is not None and lock.token == token else None
@@ -119,13 +119,14 @@ def let_go(host: Host, *, own: bool) -> Result:
     :param own: only if it is this command's own; otherwise whoever's it is.
     """
     lock = held(host)
-    if lock is None or (own and lock.token != _own_token()):
+    if lock is None or (own and lock.token != own_token()):
         return Result("not locked", False, "nobody holds the lock", {"lock": lock.data() if lock else None})
     host.layout.deploy_lock.unlink(missing_ok=True)
     return Result("unlocked", not own, f"unlocked; it was held by {lock}", {"lock": lock.data()})
 
 
-def _own_token() -> str:
+def own_token() -> str:
+    """Return the token this command was given; empty where nobody gave it one."""
     return os.environ.get(TOKEN_VARIABLE, "")
 
 

@@ -11,6 +11,10 @@ MIGRATE = "migrate"
 # What follows it, without a socket or a health answer of its own, in the order it is started in: Celery's.
 WORKER, BEAT, FLOWER = "worker", "beat", "flower"
 COMPANIONS = (WORKER, BEAT, FLOWER)
+# Where an app's own programs have a say, or are told how it ended: see hooks.py.
+BEFORE_SWITCH = "before_switch"
+ENDS = ("deployed", "rolled_back", "failed")
+HOOK_POINTS = (BEFORE_SWITCH, *ENDS)
 
 
 def service(app: str, release_id: str, kind: str = WEB) -> str:
