@@ -126,7 +126,10 @@ def test_settings_name_points_and_paths(edged, hooks):
     edged.configure(hooks=hooks)
     run = edged.run("status")
     assert run.code == 5
-    assert "'hooks' does not name programs by their paths for some of before_switch, deployed" in run.error["cause"]
+    assert (
+        "'hooks' does not name programs by their paths for some of before_switch, deployed"
+        in run.error["cause"]
+    )
 
 
 def test_point_that_does_not_exist_is_refused(edged):

@@ -86,6 +86,7 @@ def _command_line(host: Host, program: Path, variables: dict[str, str], limit: f
         "User": settings.user,
         "Group": settings.group,
         "LoadCredential": f"app:/etc/{settings.app}/credentials",
+        "EnvironmentFile": f"-/etc/{settings.app}/app.env",
         "SyslogIdentifier": f"{settings.app}-hook",
         "RuntimeMaxSec": f"{limit:g}",
         "NoNewPrivileges": "yes",
