@@ -55,7 +55,8 @@ def runs_alone(site, release_id, kinds=KINDS):
     assert clock.until(10, lambda: set(site.systemd.up()) == wanted), site.systemd.up()
     assert site.systemd.boot == wanted
     assert site.layout.shows_flower(release_id) is ("flower" in kinds)
-    assert site.ok("status")["problems"] == []
+    # A rollback waits for none of them.
+    assert clock.until(10, lambda: site.ok("status")["problems"] == []), site.ok("status")["problems"]
     no_two_beats(site)
 
 
@@ -209,11 +210,24 @@ def test_rollback_moves_the_traffic_though_no_worker_gets_ready(site, pair):
     site.serve(old, first)
     behave(site, old, worker={"hang": True})
     site.configure(start_timeout_seconds=2)
-    told = site.ok("rollback")
-    assert any(unit("worker", old) in remark for remark in told["remarks"])
+    start = time.monotonic()
+    site.ok("rollback")
+    assert time.monotonic() - start < 2
     assert site.links() == (old, old, None)
     assert clock.until(10, lambda: unit("beat", old) in site.systemd.up()), site.systemd.up()
     no_two_beats(site)
+
+
+def test_status_tells_of_a_worker_that_does_not_come_up_after_a_rollback(site, pair):
+    old, first = site.put(0), pair[0]
+    site.serve(old, first)
+    behave(site, old, worker={"crash": "ConnectionError: broker"})
+    site.ok("rollback")
+
+    def told():
+        return " ".join(problem["problem"] for problem in site.ok("status")["problems"])
+
+    assert clock.until(10, lambda: f"{unit('worker', old)} does not run" in told()), told()
 
 
 def test_status_tells_of_an_active_release_whose_folder_is_gone(site, pair):

@@ -49,6 +49,8 @@ def activate(host: Host, release_id: str, word: str = "activated", bake_seconds:
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
         settling.adopt(host, active)
+    # Two releases at once is what a host and its database are sized for.
+    settling.cool(host, but=release_id)
     remarks = _transfer(host, release_id, active, word, bake_seconds)
     return _finish(host, release_id, word, remarks)
 
@@ -88,6 +90,8 @@ def restart(host: Host) -> Result:
         instance.start(host, active)
     else:
         instance.restart(host, active)
+    # What is kept warm has the settings of before.
+    settling.cool(host)
     # Visitors wait for the instance, nobody for these: their imports are not to slow its start down.
     companions.restart(host, active)
     _, remarks = companions.follow(host, active)
@@ -173,14 +177,12 @@ def _confirm(host: Host, release_id: str, old: str | None, word: str, bake_secon
     with host.phases.measured("edge"):
         edge.see(host, release_id)
     remarks: list[str] = []
-    try:
-        with host.phases.measured("companions"):
+    with host.phases.measured("companions"):
+        if word == BACK:
+            # Visitors are safe, and nobody waits for a worker: `status` tells of one that does not come up.
+            _try(remarks, lambda: companions.restore(host, release_id))
+        else:
             companions.bring_up(host, release_id)
-    except Failed as error:
-        if word != BACK:
-            raise
-        remarks.append(f"{error.cause}; systemd goes on trying: {error.next_command}")
-        _try(remarks, lambda: companions.restore(host, release_id))
     if bake_seconds:
         with host.phases.measured("bake"):
             remarks.append(bake.watch(host, release_id, old, bake_seconds))
@@ -270,12 +272,15 @@ def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Resul
     """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
     host.signals.hold()
     with host.phases.measured("follow"):
-        followed, more = companions.follow(host, release_id)
+        followed, more = companions.follow(host, release_id, wait=word != BACK)
         remarks = remarks + more
         moved = settling.links(host, release_id)
         booted = settling.boot(host, release_id)
     with host.phases.measured("retire"):
-        retired, more = settling.retire_others(host, release_id)
+        keep = (
+            host.layout.linked(host.layout.previous) if host.settings.warm_seconds and word != BACK else None
+        )
+        retired, more = settling.retire_others(host, release_id, keep)
     remarks += more + settling.forget(host)
     before = host.layout.linked(host.layout.previous)
     data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}

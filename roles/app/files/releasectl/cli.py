@@ -24,6 +24,7 @@ from releasectl import (
     migration,
     pruning,
     running,
+    settling,
     staging,
     units,
 )
@@ -34,6 +35,8 @@ from releasectl.output import Output, Result
 from releasectl.signals import Signals
 
 LONGEST_NAME = 64
+# What goes on while somebody holds the lock: it is about the lock itself, or changes no active release.
+UNLOCKED = ("lock", "unlock", "restart", "cool", "maintenance")
 
 
 def main(arguments: Sequence[str] | None = None, settings_dir: Path = config.SETTINGS_DIR) -> int:
@@ -90,8 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Callable, text: str, *, mutates: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[shared], help=text, description=text)
-        # `lock` and `unlock` are about the lock, and a restart changes no release.
-        command.set_defaults(run=run, mutates=mutates, heeds_lock=name not in ("lock", "unlock", "restart"))
+        command.set_defaults(run=run, mutates=mutates, heeds_lock=name not in UNLOCKED)
         return command
 
     _add_looks(add)
@@ -127,6 +129,7 @@ def _add_changes(add: Callable) -> None:
     )
     back.add_argument("release", metavar="ID", nargs="?")
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
+    add("cool", _cool, "stop what was kept warm and whose time is over")
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
     _add_locks(add)
@@ -149,6 +152,12 @@ def _add_locks(add: Callable) -> None:
     hold.add_argument("--over", metavar="TOKEN", help="take it from a holder that is known to be gone")
     end = add("unlock", lambda host, told: locking.let_go(host, own=told.own), "let others change releases")
     end.add_argument("--own", action="store_true", help="only if RELEASECTL_LOCK holds it")
+
+
+def _cool(host: Host, _told: argparse.Namespace) -> Result:
+    gone = settling.cool(host, over=True)
+    words = f"stopped: {', '.join(gone)}" if gone else "nothing to stop"
+    return Result("cooled" if gone else "nothing to cool", bool(gone), words, {"retired": gone})
 
 
 def _lock(host: Host, told: argparse.Namespace) -> Result:

@@ -120,10 +120,12 @@ def restart(host: Host, release_id: str) -> None:
     starting.wait([_restart(host, kind, release_id) for kind in kinds])
 
 
-def follow(host: Host, active: str) -> tuple[bool, list[str]]:
+def follow(host: Host, active: str, *, wait: bool = True) -> tuple[bool, list[str]]:
     """Have no companions but the active release's; return whether that was not so, and remarks.
 
     Nobody waits for a worker to finish its tasks: systemd sees it through, with the unit's own time limit.
+
+    :param wait: see Flower listen.
     """
     extra = foreign(host, active)
     for one in extra:
@@ -131,7 +133,7 @@ def follow(host: Host, active: str) -> tuple[bool, list[str]]:
         systemd.stop_soon(one.unit)
         if one.state.active == "failed":
             systemd.reset_failed(one.unit)
-    shown, remarks = _show_flower(host, active)
+    shown, remarks = _show_flower(host, active) if wait else (False, [])
     without = lacking(host, active)
     return bool(extra) or shown, remarks + ([without] if without else [])
 

@@ -61,6 +61,8 @@ class Settings:
     worker_stop_timeout_seconds: float = 125
     # Where nginx says, a line a request, which release answered and how.
     access_log: Path = Path("/var/log/nginx/access.log")
+    # How long the release that was left goes on without traffic, ready to be gone back to; 0: not at all.
+    warm_seconds: float = 0
     # Programs of the app's team, in order, by the point they are run at: see hooks.py.
     hooks: dict = dataclasses.field(default_factory=dict)
     hook_timeout_seconds: float = 60
@@ -198,6 +200,7 @@ _OWN_CHECKS = {
     "ops_prefix": _prefix_problem,
     "hooks": _hooks_problem,
     "bake_seconds": _duration_problem,
+    "warm_seconds": _duration_problem,
     "bake_error_share": _share_problem,
     "bake_slowdown": _factor_problem,
 }

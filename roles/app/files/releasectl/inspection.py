@@ -40,6 +40,7 @@ def status(host: Host) -> Result:
         "deps": layout.staged_deps(),
         "locked_by": str(holder) if holder else None,
         "deploy_lock": kept.data() if kept else None,
+        "warm": {one: clock.stamp(layout.warm_until(one)) for one in layout.warm() if one != active},
         "problems": _problems(host, active, serving),
     }
     words = _status_words(host, data) + (f"\n  reserved  {kept}" if kept else "")
@@ -190,7 +191,8 @@ def _companion_problems(host: Host, active: str | None) -> list[dict]:
     found = [
         _problem(f"{unit} does not run ({state.active})", repair)
         for unit, state in states
-        if not state.running
+        # After a rollback nobody waited for it.
+        if not state.running and not state.coming
     ]
     for one in companions.foreign(host, active):
         found.append(_problem(f"{one.unit} is {one.state.active} and not the active release's", repair))
@@ -234,6 +236,7 @@ def _status_words(host: Host, data: dict) -> str:
         lines.append(f"  readyz    {data['serving']['readyz']}")
     lines += [_companion_line(entry, data["active"]) for entry in data["companions"]]
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
+    lines += [f"  warm      {release_id} until {until}" for release_id, until in data["warm"].items()]
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
     lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
     lines += [f"  {_release_line(entry)}" for entry in data["releases"]]

@@ -10,6 +10,7 @@ from releasectl.errors import Failed
 from releasectl.host import Host
 from releasectl.probe import Answer
 
+RELEASECTL = "/usr/local/sbin/releasectl"
 # In /proc/net/unix: the mark of a listening socket.
 LISTENING = 0x10000
 
@@ -17,14 +18,48 @@ LISTENING = 0x10000
 def bring_up(host: Host, release_id: str) -> None:
     """Start a release that gets no traffic yet, and wait until it may get some.
 
-    What a killed run left of it is stopped first: it may run with settings that have changed since.
+    One that was kept warm is ready already. What a killed run left of it is stopped first: it may run with
+    settings that have changed since.
 
     :raises Failed: with the last health answer and the unit's last lines.
     """
+    if is_warm(host, release_id):
+        host.out.progress(f"{release_id} was kept warm")
+        host.layout.warm_file(release_id).unlink(missing_ok=True)
+        return
     if not is_down(host, release_id):
         host.out.progress(f"{release_id} already runs without traffic, left by a stopped run: stopping it")
         retire(host, release_id)
     start(host, release_id)
+
+
+def is_warm(host: Host, release_id: str) -> bool:
+    """Whether an instance without traffic was kept, and is ready to have some."""
+    if (
+        host.layout.warm_until(release_id) <= time.time()
+        or not systemd.show(host.service(release_id)).running
+    ):
+        return False
+    return probe.instance(host.layout.socket(release_id), host.settings.ops_prefix).ready(release_id)
+
+
+def keep_warm(host: Host, release_id: str) -> list[str]:
+    """Let an instance that was left end its connections and go on without traffic; return remarks.
+
+    It stops by itself once its time is over.
+    """
+    left = drain(host, release_id)
+    host.layout.drain_file(release_id).unlink(missing_ok=True)
+    seconds, app = host.settings.warm_seconds, host.settings.app
+    until = time.time() + seconds
+    host.layout.warm_file(release_id).write_text(f"{until:.0f}\n")
+    words = [RELEASECTL, "--app", app, "cool"]
+    # A little later: the command stops what is over.
+    scheduled = systemd.run_later(f"{app}-cool-{until:.0f}", seconds + 2, words)
+    remarks = [f"{left} connections to {release_id} were still open after the drain"] if left else []
+    if not scheduled:
+        remarks.append(f"nobody will stop {release_id} when its time is over: {host.command('cool')}")
+    return remarks
 
 
 def start(host: Host, release_id: str) -> None:
@@ -86,7 +121,8 @@ def retire(host: Host, release_id: str, *, wait: bool = True) -> list[str]:
     left = drain(host, release_id)
     if not left and not wait:
         systemd.stop_soon(*_pair(host, release_id))
-        host.layout.drain_file(release_id).unlink(missing_ok=True)
+        for mark in (host.layout.drain_file(release_id), host.layout.warm_file(release_id)):
+            mark.unlink(missing_ok=True)
         return []
     remarks = [f"{left} connections to {release_id} were still open after the drain"] if left else []
     if not take_down(host, release_id):
@@ -131,6 +167,7 @@ def take_down(host: Host, release_id: str) -> bool:
     one call, the service before the socket, and starts nothing for a socket that is to be stopped.
     """
     limit = host.settings.stop_timeout_seconds
+    host.layout.warm_file(release_id).unlink(missing_ok=True)
     for unit in _pair(host, release_id):
         systemd.stop(unit, limit)
     systemd.reset_failed(*_pair(host, release_id))

@@ -47,6 +47,17 @@ class Layout:
         """Return the file whose existence tells that instance to drain."""
         return self.run_dir / f"{release_id}.drain"
 
+    def warm_file(self, release_id: str) -> Path:
+        """Return the file that says until when an instance goes on without traffic."""
+        return self.run_dir / f"{release_id}.warm"
+
+    def warm_until(self, release_id: str) -> float:
+        """Return until when an instance goes on without traffic, in seconds since the epoch; 0: no more."""
+        try:
+            return float(self.warm_file(release_id).read_text())
+        except (OSError, ValueError):
+            return 0.0
+
     def runtime(self, release_id: str) -> Path:
         """Return the folder an instance keeps while the host is up: its metrics, its control socket."""
         return self.run_dir / release_id
@@ -62,6 +73,11 @@ class Layout:
     def draining(self) -> list[str]:
         """Return the ids of the releases that have a drain file."""
         found = (Path(name) for name in _names(self.run_dir) if name.endswith(".drain"))
+        return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
+
+    def warm(self) -> list[str]:
+        """Return the ids of the releases that are kept warm, or were until their time was over."""
+        found = (Path(name) for name in _names(self.run_dir) if name.endswith(".warm"))
         return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
 
     def kept_runtime(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 from releasectl import companions, instance, ledger, systemd, units
 from releasectl.errors import ReleasectlError
@@ -80,10 +81,19 @@ def boot_units(host: Host, active: str | None) -> tuple[list[str], list[str]]:
     return mine, [unit for unit in known if unit not in mine]
 
 
-def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
-    """Drain every other instance and have it stopped; return their releases and remarks."""
+def retire_others(host: Host, active: str, keep: str | None = None) -> tuple[list[str], list[str]]:
+    """Drain every other instance and have it stopped; return their releases and remarks.
+
+    :param keep: the release whose instance goes on without traffic, for `warm_seconds`.
+    """
     retired, remarks = [], []
     for other in others_up(host, active):
+        if other == keep and systemd.show(host.service(other)).running:
+            if host.layout.warm_until(other) <= time.time():
+                host.out.progress(f"keeping {other} warm for {host.settings.warm_seconds:g} s")
+                retired.append(other)
+                remarks += instance.keep_warm(host, other)
+            continue
         host.out.progress(f"retiring {other}")
         retired.append(other)
         remarks += instance.retire(host, other, wait=False)
@@ -91,6 +101,22 @@ def retire_others(host: Host, active: str) -> tuple[list[str], list[str]]:
         if other != active:
             host.layout.drain_file(other).unlink(missing_ok=True)
     return retired, remarks
+
+
+def cool(host: Host, *, but: str | None = None, over: bool = False) -> list[str]:
+    """Have instances that were kept warm stopped; return their releases.
+
+    :param but: the release that is about to have traffic again.
+    :param over: only those whose time is over.
+    """
+    marked = [
+        release_id for release_id in host.layout.warm() if release_id not in (but, host.layout.active())
+    ]
+    gone = [one for one in marked if not over or host.layout.warm_until(one) <= time.time()]
+    for release_id in gone:
+        host.out.progress(f"stopping {release_id}, which was kept warm")
+        instance.retire(host, release_id, wait=False)
+    return gone
 
 
 def forget(host: Host) -> list[str]:
@@ -117,8 +143,8 @@ def _running(host: Host) -> set[str]:
 
 
 def stray(host: Host, active: str | None) -> list[str]:
-    """Return the releases that run without traffic, and are not on their way out."""
-    found = others_up(host, active)
+    """Return the releases that run without traffic, are not kept warm and not on their way out."""
+    found = [one for one in others_up(host, active) if host.layout.warm_until(one) <= time.time()]
     states = systemd.states(*(host.service(release_id) for release_id in found)) if found else []
     return [name for name, state in zip(found, states, strict=True) if state.active != "deactivating"]
 

@@ -44,6 +44,12 @@ class UnitState:
         return self.active == "failed" or self.sub.startswith("auto-restart") or idle
 
     @property
+    def coming(self) -> bool:
+        """Whether it is on its way up for the first time, or will be once its last process has left."""
+        starting = self.active == "activating" and not self.sub.startswith("auto-restart")
+        return starting or (self.active == "deactivating" and self.has_job)
+
+    @property
     def down(self) -> bool:
         """Whether nothing of it is left to stop, not even a restart to come."""
         return self.active in ("inactive", "failed")
@@ -118,6 +124,20 @@ def stop_soon(*names: str) -> None:
     :raises Failed: when systemd refuses.
     """
     _systemctl("stop", "--no-block", *names, check=True)
+
+
+def run_later(unit: str, seconds: float, words: list[str]) -> bool:
+    """Have systemd run a command once, later; return whether it will.
+
+    :param unit: a name that no unit has.
+    """
+    # Again until it succeeds: something else may have the lock just then.
+    again = ["--property=Restart=on-failure", "--property=RestartSec=20s"]
+    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--on-active={seconds:g}s", *again]
+    try:
+        return _run([*command, *words], ANSWER_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def reset_failed(*names: str) -> None:
