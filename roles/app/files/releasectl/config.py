@@ -59,6 +59,8 @@ class Settings:
     companions: tuple[str, ...] = ()
     # How long a worker that is told to stop may take to finish its tasks, and a little.
     worker_stop_timeout_seconds: float = 125
+    # Whether `migrate` starts nothing when the database has all that the release expands.
+    migrate_skip: bool = True
 
 
 def find(settings_dir: Path, app: str | None) -> Path:
@@ -108,6 +110,7 @@ def _key_problems(given: dict) -> list[str]:
 def _value_problems(given: dict) -> list[str]:
     checks = {"Path": _path_problem, "str": _name_problem, "int": _count_problem, "float": _seconds_problem}
     checks["tuple[str, ...]"] = _companions_problem
+    checks["bool"] = _switch_problem
     problems = []
     for name, field in _fields().items():
         if name in given:
@@ -140,6 +143,10 @@ def _count_problem(value: object) -> str:
 def _seconds_problem(value: object) -> str:
     good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     return "" if good else "is not a number of seconds above 0"
+
+
+def _switch_problem(value: object) -> str:
+    return "" if isinstance(value, bool) else "is neither true nor false"
 
 
 def _companions_problem(value: object) -> str:

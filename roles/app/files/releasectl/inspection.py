@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from releasectl import archive, clock, companions, facts, ledger, lock, probe, settling, systemd, units
+from releasectl import (
+    archive,
+    clock,
+    companions,
+    contract,
+    facts,
+    ledger,
+    lock,
+    probe,
+    schema,
+    settling,
+    systemd,
+    units,
+)
 from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
@@ -17,6 +30,7 @@ def status(host: Host) -> Result:
     active = layout.active()
     serving = _serving(host, active)
     holder = lock.holder(layout.lock)
+    history, heads = schema.History.of(host), serving.pop("heads", None) if serving else None
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
@@ -24,7 +38,8 @@ def status(host: Host) -> Result:
         "serving": serving,
         "companions": _companions(host, active),
         "host": facts.gather(host.settings.python, layout.root),
-        "releases": releases(host),
+        "schema": contract.report(host, history, heads),
+        "releases": releases(host, history, heads),
         "deps": layout.staged_deps(),
         "locked_by": str(holder) if holder else None,
         "problems": _problems(host, active, serving),
@@ -34,7 +49,7 @@ def status(host: Host) -> Result:
 
 def list_releases(host: Host) -> Result:
     """Tell which releases are staged."""
-    found = releases(host)
+    found = releases(host, schema.History.of(host), schema.glance(host))
     lines = [_release_line(entry) for entry in found] or ["no release is staged"]
     return Result("list", False, "\n".join(lines), {"releases": found})
 
@@ -49,8 +64,11 @@ def log(host: Host, count: int) -> Result:
     return Result("log", False, "\n".join(lines), {"entries": entries})
 
 
-def releases(host: Host) -> list[dict]:
-    """Return the staged releases, oldest build first."""
+def releases(host: Host, history: schema.History, heads: list[str] | None) -> list[dict]:
+    """Return the staged releases, oldest build first.
+
+    :param heads: what the database is at, nothing when that is not known.
+    """
     layout = host.layout
     active, previous = layout.active(), layout.linked(layout.previous)
     return [
@@ -60,6 +78,7 @@ def releases(host: Host) -> list[dict]:
             "staged_at": _changed_at(layout.release(release_id)),
             "active": release_id == active,
             "previous": release_id == previous,
+            **contract.verdict(history, release_id, heads),
         }
         for release_id in layout.staged()
     ]
@@ -78,7 +97,8 @@ def _serving(host: Host, active: str | None) -> dict | None:
     # Asking a socket whose service is down would start the service: a look must not.
     answer = probe.instance(path, host.settings.ops_prefix) if unit.running else None
     ready = answer is not None and answer.ready(active)
-    return {**_unit_words(unit, held), "ready": ready, "readyz": str(answer) if answer else "not asked"}
+    told = {"ready": ready, "readyz": str(answer) if answer else "not asked", "heads": schema.told_by(answer)}
+    return {**_unit_words(unit, held), **told}
 
 
 def _companions(host: Host, active: str | None) -> list[dict]:
@@ -222,6 +242,8 @@ def _status_words(host: Host, data: dict) -> str:
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
     lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
+    if data["schema"]:
+        lines += contract.words(data["schema"], host.command("migrate --contract"))
     lines += [f"  {_release_line(entry)}" for entry in data["releases"]]
     if data["locked_by"]:
         lines.append(f"  locked    {data['locked_by']}")
@@ -237,7 +259,8 @@ def _companion_line(entry: dict, active: str | None) -> str:
 
 def _release_line(entry: dict) -> str:
     mark = "active" if entry["active"] else "previous" if entry["previous"] else ""
-    return f"{entry['id']}  staged {entry['staged_at']}  {mark}".rstrip()
+    could = contract.mark(entry)
+    return f"{entry['id']}  staged {entry['staged_at']}  {mark}".rstrip() + (f"  {could}" if could else "")
 
 
 def _log_line(entry: dict) -> str:
