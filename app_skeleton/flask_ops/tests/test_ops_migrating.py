@@ -46,9 +46,9 @@ class Shop:
         text += f"def upgrade():\n    {does}\n"
         (self.folder / f"versions/{name}.py").write_text(text)
 
-    def start(self, mode="expand", pauses=(0.1,), command=UPGRADE, **env):
+    def start(self, mode="expand", pauses=(0.1,), command=UPGRADE, program=RUN, **env):
         given = {**os.environ, **self.env, **env, **({migrating.MODE: mode} if mode else {})}
-        words = [sys.executable, "-c", RUN.format(pauses=pauses), command]
+        words = [sys.executable, "-c", program.format(pauses=pauses), command]
         return subprocess.Popen(words, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, *arguments, **env):
@@ -209,6 +209,19 @@ def test_second_migration_of_the_database_waits_for_the_first(shop):
     ended = [shop.ended(process) for process in both]
     assert [code for code, _ in ended] == [0, 0], ended
     assert sum("Running upgrade r1 -> r2" in said for _, said in ended) == 1, ended
+
+
+def test_migration_whose_turn_does_not_come_gives_up_naming_the_other(shop):
+    from flask_ops import lock_waits
+
+    early = RUN.replace("migrating, run;", "lock_waits, migrating, run; lock_waits._TURN_SECONDS = 0.5;")
+    with connect(shop.url, application_name="other-migrate") as other, lock_waits.turn(other):
+        pid = other.info.backend_pid
+        code, said = shop.run(program=early)
+    assert (code, shop.heads()) == (migrating.GAVE_UP, []), said
+    (gave_up,) = events(said, migrating.GIVES_UP)
+    named = rf"another migration, pid {pid} \(inbox, other-migrate, idle, \d+ s\)"
+    assert re.fullmatch(named, gave_up["blocked_by"])
 
 
 def test_error_of_a_lock_is_known_whatever_it_is_wrapped_in():

@@ -38,7 +38,7 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint <
 
 
 class TurnTaken(Exception):
-    """Another migration of this database has not ended."""
+    """Another migration of this database has not ended; the words name it."""
 
 
 def gave_up_waiting(error: BaseException | None) -> bool:
@@ -155,7 +155,7 @@ def turn(connection: psycopg.Connection) -> Iterator[None]:
     while not _scalar(connection, "SELECT pg_try_advisory_lock(%s)"):
         if time.monotonic() > deadline:
             rows = connection.execute(_HOLDERS, (_ADVISORY_LOCK,)).fetchall()
-            raise TurnTaken(f"another migration has not ended: {_words(rows) or 'nobody can be seen'}")
+            raise TurnTaken(f"another migration, {_words(rows) or 'which nobody can see'}")
         time.sleep(_LOOK_SECONDS)
     try:
         yield
