@@ -122,6 +122,13 @@ def test_failed_migration_counts_for_nothing(apphost, schemas):
     schemas.migrated(schemas.put(2, chain("a", "b")))
 
 
+def test_migration_that_was_never_run_is_started_though_the_database_has_all(apphost, schemas):
+    """It may do more than bring the schema up to date."""
+    apphost.serve(schemas.put(1, chain("a", "-b")))
+    schemas.at("b")
+    schemas.migrated(schemas.put(2, chain("a", "-b")))
+
+
 def test_migration_that_does_more_can_be_had_every_time(apphost, schemas):
     apphost.configure(migrate_skip=False)
     schemas.serve(schemas.put(1, chain("a", "b")))
