@@ -326,6 +326,14 @@ def test_revision_that_nobody_here_knows_is_refused(apphost, schemas):
     assert error["candidates"] == []
 
 
+def test_release_with_the_same_revisions_goes_back_without_anybody_being_asked(apphost, schemas):
+    releases = [schemas.put(1, chain("a", "-b")), schemas.put(2, chain("a", "-b"))]
+    apphost.serve(*releases)
+    schemas.at("z")
+    assert apphost.ok("rollback")["release"] == releases[0]
+    assert schemas.asked == []
+
+
 @pytest.mark.parametrize("told", [None, "none told"])
 def test_releases_that_say_nothing_of_a_schema_go_back_as_ever(apphost, schemas, told):
     releases = [schemas.put(1, told), schemas.put(2, told)]

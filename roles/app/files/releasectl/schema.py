@@ -96,6 +96,11 @@ class History:
         found = (self.revisions[name] for name in applied if name in self.revisions)
         return sorted(one.name for one in found if one.contract and one.name not in has.revisions)
 
+    def alike(self, release_id: str, other: str | None) -> bool:
+        """Whether two releases carry the same revisions: one runs wherever the other does."""
+        has, its = self.carried.get(release_id), self.carried.get(other or "")
+        return has is not None and its is not None and has.revisions.keys() == its.revisions.keys()
+
     def obstacle(self, release_id: str, heads: list[str] | None) -> str:
         """Return why a release must not run on a database that is at these revisions; empty if it may.
 
@@ -211,6 +216,9 @@ def require_runnable(host: Host, release_id: str, *, despite: bool) -> None:
     if history.lacks(release_id, history.revisions):
         _require_still(host)
         heads = ask(host)
+    elif history.alike(release_id, host.layout.active()):
+        # An active release that hangs is left without asking it anything.
+        return
     else:
         heads = glance(host)
     why = history.obstacle(release_id, heads)
