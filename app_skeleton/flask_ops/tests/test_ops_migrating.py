@@ -135,6 +135,19 @@ def test_command_of_a_shell_has_the_limits_too(shop):
     assert (code, said.strip()) == (0, "1800ms")
 
 
+def test_command_of_a_shell_is_refused_where_it_could_contract(shop, tmp_path, monkeypatch):
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "src")
+    for contract, expected in ((True, 1), (False, 0)):
+        told = {"revisions": [{"revision": "r7", "contract": contract}]}
+        (tmp_path / "release.json").write_text(json.dumps({"migrations": told}))
+        code, said = shop.run(command="echo applied | cat")
+        assert (code, "applied\n" in said) == (expected, not contract), said
+        assert ("would leave out what contracts: r7" in said) == contract
+    (tmp_path / "release.json").write_text(json.dumps({"migrations": None}))
+    assert shop.run(command="echo applied | cat") == (0, "applied\n")
+
+
 @pytest.fixture
 def blocked(shop):
     """A shop whose next revision needs a table that somebody reads in a long transaction."""

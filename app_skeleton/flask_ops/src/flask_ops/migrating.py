@@ -7,16 +7,18 @@ on; and what contracts is left out, unless this is what was asked for.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from . import database, expanding, lock_waits
 from .logs import LineFormatter, LineHandler
-from .settings import choice, number, service
+from .settings import SettingError, choice, number, service
 
 MODE = "FLASK_OPS_MIGRATE"
 LOCK_TIMEOUT = "FLASK_OPS_MIGRATE_LOCK_TIMEOUT_SECONDS"
@@ -88,6 +90,27 @@ def environment() -> dict[str, str]:
 def _mode() -> str:
     mode = choice(MODE, "no", ("no", "expand", "contract"))
     return "" if mode == "no" else mode
+
+
+def require_held_back(command: str) -> None:
+    """See that a command which this process does not run itself could apply nothing that contracts.
+
+    :param command: what is about to take this process's place.
+    :raises SettingError: if the release carries something that contracts, which nobody would hold back there.
+    """
+    if _mode() != "expand":
+        return
+    try:
+        # The units of a release work in its folder `src`.
+        told = json.loads((Path.cwd().parent / "release.json").read_text())["migrations"]
+        names = [one["revision"] for one in told["revisions"] if one["contract"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if names:
+        raise SettingError(
+            f"{command!r} is not made of Python programs alone, and nothing in it would leave out what "
+            f"contracts: {', '.join(names)}. Name a console script or `python -m module`, joined by &&."
+        )
 
 
 def _alone(held: ExitStack, pids: set[int]) -> lock_waits.Watch | None:

@@ -91,6 +91,7 @@ def _as_shell(command: str) -> int:
             f"{command!r} is not made of Python programs alone, and a process started by it would show the "
             "secrets of app_secret_environment. Name a console script or `python -m module`, joined by &&."
         )
+    migrating.require_held_back(command)
     os.execv("/bin/sh", ["/bin/sh", "-c", command])  # noqa: S606 - the shell is what was asked for
     raise AssertionError("unreachable")
 
