@@ -39,6 +39,7 @@ from ansible.module_utils.release_lock import (
     require_packaging,
     unmet,
 )
+from ansible.module_utils.release_migrations import Unclear, carried, of_migrations
 from ansible.module_utils.release_origin import (
     FORMS,
     GitOrigin,
@@ -326,6 +327,9 @@ class Build:
     wanted: Wanted
     # Learned when the static files are there.
     has_manifest: bool = False
+    # Learned when the wheels are there: what release.json says of the revisions, and why it says nothing.
+    migrations: dict | None = None
+    unclear: str = ""
 
     @property
     def cache(self) -> Path:
@@ -558,15 +562,32 @@ def static_members(build: Build, wheels: list[Wheel]) -> list[Member]:
     return [Member(f"static/{name}", content) for name, content in sorted(prepared(files).items())]
 
 
-def static_warnings(build: Build) -> dict[str, list[str]]:
-    """Say what a static folder goes without, for Ansible to show."""
-    folder = build.params["static_dir"]
-    if not folder or build.has_manifest:
-        return {}
-    remedy = "Give that file another name, unless a bundler has hashed the names already"
-    return {
-        "warnings": [f"static_dir `{folder}` has a {MANIFEST} of its own: no name gets a hash. {remedy}."]
-    }
+def learn_migrations(build: Build, wheels: list[Wheel]) -> None:
+    """Note which revisions the release carries; where that is unclear it is deployed all the same.
+
+    Raises Refused when a revision says neither yes nor no to whether it contracts.
+    """
+    files = {member.name: member.content for member in tree_members(build) if of_migrations(member.name)}
+    for wheel in wheels:
+        for name, member in wheel_files(wheel.path).items():
+            if of_migrations(name):
+                files[name] = wheel_read(wheel.path, member)
+    try:
+        build.migrations = carried({name: text.decode("utf-8", "replace") for name, text in files.items()})
+    except Unclear as unclear:
+        build.unclear = str(unclear)
+
+
+def warnings(build: Build) -> dict[str, list[str]]:
+    """Say what the release goes without, for Ansible to show."""
+    folder, said = build.params["static_dir"], []
+    if folder and not build.has_manifest:
+        remedy = "Give that file another name, unless a bundler has hashed the names already"
+        said.append(f"static_dir `{folder}` has a {MANIFEST} of its own: no name gets a hash. {remedy}.")
+    if build.unclear:
+        lost = "no migration is skipped and no rollback is checked against it"
+        said.append(f"the release's schema is not known, so {lost}: {build.unclear}.")
+    return {"warnings": said} if said else {}
 
 
 def static_hint(build: Build, folder: str, wheels: list[Wheel]) -> str:
@@ -653,6 +674,7 @@ def release_members(build: Build, release_id, digest, deps_id, wheels, members) 
         "migrate_command": build.params["migrate_command"],
         "deps_id": deps_id,
         "overrides": sorted(by_name(build.wanted.overrides)),
+        "migrations": build.migrations,
         "files": {member.name: member.sha256 for member in members},
     }
     return [*members, Member("release.json", canonical_json(described))]
@@ -699,10 +721,11 @@ def make(build: Build) -> dict:
         deps_id, deps_path = deps_archive(build, deps)
         refuse_wrong_entry(build, [*wheels, *build.app_wheels], deps)
         members = [*tree_members(build), *static_members(build, [*wheels, *build.app_wheels])]
+        learn_migrations(build, [*wheels, *build.app_wheels])
         digest = content_digest(build, deps_id, wheels, members)
         release_id, path, changed = release_archive(build, digest, deps_id, wheels, members)
     return {
-        **static_warnings(build),
+        **warnings(build),
         "changed": changed,
         "id": release_id,
         "digest": digest,

@@ -17,7 +17,7 @@ RELEASECTL_KEYS = {
     "app", "root", "run_dir", "user", "group", "uv", "python", "keep",
     "idle_close_seconds", "start_timeout_seconds", "ops_prefix",
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
-    "companions", "worker_stop_timeout_seconds",
+    "companions", "worker_stop_timeout_seconds", "migrate_skip",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_every_file_ends_with_its_last_line(host):
 
 def test_file_names_carry_the_app(host):
     assert f"/etc/nginx/sites-enabled/{host.app}.conf" in host.files
-    for kind in ("web@.service", "web@.socket", "migrate@.service", *COMPANION_UNITS):
+    for kind in ("web@.service", "web@.socket", "migrate@.service", "contract@.service", *COMPANION_UNITS):
         assert f"/etc/systemd/system/{host.app}-{kind}" in host.files
 
 
@@ -109,9 +109,15 @@ def test_web_units_command_is_the_contracts(host):
 
 
 def test_migration_is_run_by_the_release_with_its_command_as_one_word(host):
-    unit = host.read(f"/etc/systemd/system/{host.app}-migrate@.service")
+    kinds = {"migrate": "expand", "contract": "contract"}
+    units = {
+        mode: host.read(f"/etc/systemd/system/{host.app}-{kind}@.service") for kind, mode in kinds.items()
+    }
     command = f"/srv/{host.app}/releases/%i/venv/bin/python -m flask_ops.run ${{MIGRATE_COMMAND}}"
-    assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [command]
+    for mode, unit in units.items():
+        assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [command]
+        assert re.findall(r"^Environment=FLASK_OPS_MIGRATE=(.*)$", unit, re.MULTILINE) == [mode]
+        assert "\nEnvironment=FLASK_OPS_MIGRATE_LOCK_TIMEOUT_SECONDS=2\n" in unit
 
 
 def test_metrics_of_an_instance_outlive_it_and_are_found_by_its_neighbours(host):
@@ -185,7 +191,7 @@ def test_units_of_one_app_share_one_sandbox(host):
         host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
         .partition("\n# Who it runs as")[2]
         .partition("[Install]")[0]
-        for kind in ("web", "migrate", "worker", "beat", "flower")
+        for kind in ("web", "migrate", "contract", "worker", "beat", "flower")
     ]
     assert frames[0].strip()
     # A unit may say something of its own behind it.

@@ -33,7 +33,7 @@ def test_nginx_reads_each_site_and_no_other(sandbox):
 
 
 def test_systemd_takes_every_unit_without_a_word(sandbox):
-    assert len(sandbox.units) == 6 * len(sandbox.apps)
+    assert len(sandbox.units) == 7 * len(sandbox.apps)
     done = sandbox.run("systemd-analyze", "verify", *sandbox.units)
     said_nothing(done)
 
@@ -41,7 +41,7 @@ def test_systemd_takes_every_unit_without_a_word(sandbox):
 def test_units_are_exposed_no_more_than_allowed(sandbox, capsys):
     exposures = {}
     for app in sandbox.apps:
-        for kind in ("web", "migrate", "worker", "beat", "flower"):
+        for kind in ("web", "migrate", "contract", "worker", "beat", "flower"):
             unit = f"{app}-{kind}@{RELEASE}.service"
             done = sandbox.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
             found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)

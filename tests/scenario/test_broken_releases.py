@@ -14,7 +14,7 @@ FACTORY = "src/inbox/__init__.py"
 IMPORT = "from werkzeug.middleware.proxy_fix import ProxyFix\n"
 CHECKS = "checks=[checks.sqlalchemy(db)]"
 BROKEN = {
-    # Found before it is even started: the migration imports the app too.
+    # Its migrate command would have found it: it is not started, since its revisions are there.
     "cannot import": (
         (FACTORY, IMPORT, f"{IMPORT}import planted_and_missing\n"),
         ["ModuleNotFoundError: No module named 'planted_and_missing'"],

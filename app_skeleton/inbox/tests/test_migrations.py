@@ -5,6 +5,7 @@ from datetime import date, timedelta
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
+from flask_ops.expanding import contracts
 from inbox import create_app
 from inbox.models import db
 
@@ -25,6 +26,11 @@ def revisions(app):
     """Return the revisions, oldest first."""
     scripts = ScriptDirectory(app.extensions["migrate"].directory)
     return [script.revision for script in reversed(list(scripts.walk_revisions()))]
+
+
+def contracting(app):
+    scripts = ScriptDirectory(app.extensions["migrate"].directory)
+    return {script.revision for script in scripts.walk_revisions() if contracts(script)}
 
 
 def migrate(app, *arguments):
@@ -76,6 +82,10 @@ def written(table, number):
 def test_release_before_reads_and_writes_on_every_newer_schema(app):
     """Expand, then contract: what the release before a revision does must work after that revision."""
     for number, revision in enumerate(revisions(app), start=1):
+        if revision in contracting(app):
+            # It is applied when that release is gone for good.
+            migrate(app, "upgrade", revision)
+            continue
         old = reflect(app)
         with app.app_context(), db.engine.begin() as connection:
             for table in old.values():
@@ -94,7 +104,7 @@ def test_migration_that_waits_for_a_table_gives_up_and_changes_nothing(app, monk
     if app.config["SQLALCHEMY_DATABASE_URI"].get_backend_name() == "sqlite":
         pytest.skip("SQLite has no lock to wait for")
     migrate(app, "upgrade")
-    monkeypatch.setenv("MIGRATION_LOCK_TIMEOUT_SECONDS", "1")
+    monkeypatch.setenv("FLASK_OPS_MIGRATE_LOCK_TIMEOUT_SECONDS", "1")
     with app.app_context():
         engine = sa.create_engine(db.engine.url)
     tables = {name: set(table.columns.keys()) for name, table in reflect(app).items()}

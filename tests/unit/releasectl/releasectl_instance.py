@@ -38,6 +38,9 @@ def answer(path):
     elif path.endswith("/readyz"):
         ready = behaviour.get("ready", True) and not draining and time.monotonic() < unready_at
         status = 200 if ready else 503
+        if (folder.parents[1] / "heads.json").exists():
+            found = {"heads": json.loads((folder.parents[1] / "heads.json").read_text())}
+            body["checks"] = [{"id": "redis"}, {"id": "database", "found": found}]
         body["status"] = "ready" if ready else "draining" if draining else "not_ready"
     if path == "/version" and behaviour.get("edge_status"):
         status, body = behaviour["edge_status"], {}

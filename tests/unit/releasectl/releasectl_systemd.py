@@ -182,7 +182,7 @@ class FakeSystemd:
             return True
         if name.endswith(".socket"):
             return self._listen(unit, self._release(name))
-        if "-migrate@" in name:
+        if "-migrate@" in name or "-contract@" in name:
             return self._migrate(name, unit)
         if "-web@" not in name:
             with unit.begin:
@@ -277,7 +277,7 @@ class FakeSystemd:
         (self.folder / "journal" / name).write_text(text + "\n")
         time.sleep(told.get("migrate_seconds", 0))
         if told.get("migrate_fails"):
-            unit.exit_status = "1"
+            unit.exit_status = str(told.get("migrate_status", 1))
             unit.set("failed", "failed", "exit-code")
             return False
         return True

@@ -7,7 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .health import Check
+from . import database
+from .health import Check, Found
 from .migrations import Migrations
 from .native import beside_the_loop
 from .settings import credential
@@ -35,7 +36,7 @@ def sqlalchemy(db: SQLAlchemy, *, name: str = "database", timeout_seconds: float
     engines: dict[int, Engine] = {}
     migrations: dict[str, Migrations] = {}
 
-    def probe() -> None:
+    def probe() -> Found | None:
         from flask import current_app
 
         main = db.engine
@@ -43,10 +44,11 @@ def sqlalchemy(db: SQLAlchemy, *, name: str = "database", timeout_seconds: float
         with engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
             config = current_app.extensions.get("migrate")
-            if config is not None:
-                directory = config.migrate.directory
-                known = migrations.get(directory) or migrations.setdefault(directory, Migrations(config))
-                known.require_applied(connection)
+            if config is None:
+                return None
+            directory = config.migrate.directory
+            known = migrations.get(directory) or migrations.setdefault(directory, Migrations(config))
+            return Found(heads=list(known.require_applied(connection)))
 
     return Check(name, probe, timeout_seconds)
 
@@ -69,11 +71,7 @@ def postgresql(url: str, *, name: str = "postgresql", timeout_seconds: float = 1
     idle: list[psycopg.Connection] = []
 
     def connect() -> psycopg.Connection:
-        password = credential("database_password", None)
-        secret = {"password": password} if password else {}
-        return psycopg.connect(
-            address, autocommit=True, connect_timeout=2, application_name="flask_ops-readiness", **secret
-        )
+        return database.connect(address, "flask_ops-readiness")
 
     def probe() -> None:
         # Taken out while it is used: a run that hangs keeps it, and the next one opens its own.

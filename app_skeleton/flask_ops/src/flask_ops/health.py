@@ -23,13 +23,21 @@ MAX_HANGING = 3
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
+class Found(dict[str, object]):
+    """What a check found beside that all is well, for operators: JSON, without secrets.
+
+    A type of its own, since a check may return whatever it asked its dependency for.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing a request needs.
 
     :param name: shown to operators and in logs: lower-case letters, digits, ``-``, ``_``.
     :param call: returns if the dependency can be used, raises if not. Runs in a thread (a greenlet under
-        gevent) inside an app context, never in the request's.
+        gevent) inside an app context, never in the request's. :class:`Found` that it returns is shown
+        to operators.
     :param timeout_seconds: how long it may take, at most :data:`MAX_TIMEOUT_SECONDS`.
     :raises ValueError: if the name or the time is not allowed.
     """
@@ -58,6 +66,7 @@ class Result:
     :param duration_ms: how long it took, or has been hanging.
     :param error: the name of the exception's class.
     :param cause: the exception's words. For logs alone: they may hold a host or a user.
+    :param found: what the check returned, if it is :class:`Found`.
     """
 
     id: str
@@ -65,10 +74,12 @@ class Result:
     duration_ms: int
     error: str | None = None
     cause: str | None = None
+    found: Found | None = None
 
     def public(self) -> dict[str, object]:
         """Return what an internal caller may see."""
-        return {"id": self.id, "state": self.state, "duration_ms": self.duration_ms, "error": self.error}
+        told = {"id": self.id, "state": self.state, "duration_ms": self.duration_ms, "error": self.error}
+        return told if self.found is None else {**told, "found": self.found}
 
 
 class _Run:
@@ -79,6 +90,7 @@ class _Run:
         self._context = context
         self._done = threading.Event()
         self._error: Exception | None = None
+        self._found: Found | None = None
         self._started = time.monotonic()
         self._seconds = 0.0
         threading.Thread(target=self._work, name=f"check-{check.name}", daemon=True).start()
@@ -86,7 +98,8 @@ class _Run:
     def _work(self) -> None:
         try:
             with self._context():
-                self.check.call()
+                found = self.check.call()
+                self._found = found if isinstance(found, Found) else None
         except Exception as error:
             self._error = error
         finally:
@@ -105,7 +118,7 @@ class _Run:
             return Result(self.check.name, "timeout", waited, "TimeoutError")
         milliseconds = round(self._seconds * 1000)
         if self._error is None:
-            return Result(self.check.name, "ok", milliseconds)
+            return Result(self.check.name, "ok", milliseconds, found=self._found)
         return Result(self.check.name, "failed", milliseconds, type(self._error).__name__, str(self._error))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .expanding import contracts
+
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
@@ -35,22 +37,26 @@ class Migrations:
             sa.column("version_num"),
             schema=options.get("version_table_schema"),
         )
-        self._known = {script.revision for script in self._scripts.walk_revisions()}
+        scripts = list(self._scripts.walk_revisions())
+        self._known = {script.revision for script in scripts}
+        self._contracting = {script.revision for script in scripts if contracts(script)}
         self._complete: set[tuple[str, ...]] = set()
 
-    def require_applied(self, connection: Connection) -> None:
-        """Look at what the database says of itself.
+    def require_applied(self, connection: Connection) -> tuple[str, ...]:
+        """Look at what the database says of itself, and return the revisions it is at.
 
         :param connection: one to the database the migrations are for.
-        :raises PendingMigrations: unless every known migration is applied.
+        :raises PendingMigrations: unless every known migration that expands is applied. One that contracts
+            comes later, when no release needs what it takes away.
         """
         current = self._current(connection)
         if current in self._complete:
-            return
+            return current
         pending = self._pending(current)
         if pending:
             raise PendingMigrations(f"{len(pending)} not applied: {', '.join(sorted(pending))}")
         self._complete.add(current)
+        return current
 
     def _current(self, connection: Connection) -> tuple[str, ...]:
         # Not by Alembic's MigrationContext: it logs two lines each time it is made.
@@ -68,7 +74,7 @@ class Migrations:
             if current
             else set()
         )
-        return self._known - applied
+        return self._known - applied - self._contracting
 
 
 def _folder(config: Any) -> str:

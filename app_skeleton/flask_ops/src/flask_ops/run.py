@@ -14,8 +14,10 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 
+from . import migrating
 from .boot import export_secrets, secret_environment
 from .settings import SettingError
 
@@ -30,14 +32,25 @@ def main(arguments: list[str]) -> int | str | None:
     command = arguments[0] if len(arguments) == 1 else shlex.join(arguments)
     steps = [step.strip() for step in command.split("&&")]
     try:
+        os.environ.update(migrating.environment())
         runs = None if any(_SHELL.search(step) for step in steps) else [_python(step) for step in steps]
         if runs is None or None in runs:
             return _as_shell(command)
         export_secrets()
+        with migrating.frame() as attempt:
+            return _all_of(steps, runs, attempt)
     except SettingError as error:
         return str(error)
+
+
+def _all_of(
+    steps: list[str], runs: list[Callable[[], object]], attempt: migrating.Attempt
+) -> int | str | None:
     for step, run in zip(steps, runs, strict=True):
-        status = _status(step, run)
+        try:
+            status = attempt(partial(_status, step, run))
+        except SystemExit as end:
+            status = end.code
         if status not in (0, None):
             return status
     return 0
@@ -65,13 +78,10 @@ def _status(step: str, run: Callable[[], object]) -> int | str | None:
     words = shlex.split(step)
     # What each kind expects to find: its own name, or its path, and what follows.
     sys.argv = words if words[0] not in ("python", "python3") else words[2 if words[1] == "-m" else 1 :]
-    try:
-        result = run()
-        if words[0] not in ("python", "python3"):
-            result = result()  # type: ignore[operator] # an entry point loads to a function
-            return result if isinstance(result, int | str) else 0
-    except SystemExit as end:
-        return end.code
+    result = run()
+    if words[0] not in ("python", "python3"):
+        result = result()  # type: ignore[operator] # an entry point loads to a function
+        return result if isinstance(result, int | str) else 0
     return 0
 
 
@@ -81,6 +91,7 @@ def _as_shell(command: str) -> int:
             f"{command!r} is not made of Python programs alone, and a process started by it would show the "
             "secrets of app_secret_environment. Name a console script or `python -m module`, joined by &&."
         )
+    migrating.require_held_back(command)
     os.execv("/bin/sh", ["/bin/sh", "-c", command])  # noqa: S606 - the shell is what was asked for
     raise AssertionError("unreachable")
 

@@ -21,7 +21,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from releasectl import bake, companions, edge, hooks, instance, probe, settling, starting, systemd, units
+from releasectl import (
+    bake,
+    companions,
+    edge,
+    hooks,
+    instance,
+    probe,
+    schema,
+    settling,
+    starting,
+    systemd,
+    units,
+)
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
@@ -31,12 +43,20 @@ from releasectl.starting import Start
 BACK = "rolled back"
 
 
-def activate(host: Host, release_id: str, word: str = "activated", bake_seconds: float = 0) -> Result:
+def activate(
+    host: Host,
+    release_id: str,
+    word: str = "activated",
+    *,
+    bake_seconds: float = 0,
+    despite_schema: bool = False,
+) -> Result:
     """Make a staged release the one that serves.
 
-    :param word: the result to report; going back, a worker that does not start is a remark.
+    :param word: the result to report; going back, nobody waits for a worker.
     :param bake_seconds: for how long it is watched once it serves.
-    :raises Refused: when it is not staged.
+    :param despite_schema: somebody knows that it can run on a schema that says otherwise, or nothing.
+    :raises Refused: when it is not staged, or cannot run on the database's schema.
     :raises Failed: when it, or its worker, does not get ready; traffic never moved.
     :raises SwitchedBack: when it does not answer at the edge, or does badly while it is watched; traffic is
         back where it was.
@@ -45,6 +65,7 @@ def activate(host: Host, release_id: str, word: str = "activated", bake_seconds:
     active = host.layout.active()
     if active == release_id:
         return _take_up(host, release_id, word, bake_seconds)
+    schema.require_runnable(host, release_id, despite=despite_schema)
     if active is not None:
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
@@ -55,14 +76,15 @@ def activate(host: Host, release_id: str, word: str = "activated", bake_seconds:
     return _finish(host, release_id, word, remarks)
 
 
-def rollback(host: Host, release_id: str | None) -> Result:
+def rollback(host: Host, release_id: str | None, *, despite_schema: bool = False) -> Result:
     """Go back to the release that served before the active one.
 
     A release that was left by going back is not a target: a second rollback goes further back, never
     forward into what the first one fled from. `activate` goes there when somebody means it.
 
     :param release_id: another release to go back to.
-    :raises Refused: when there is none to go back to.
+    :param despite_schema: as for :func:`activate`.
+    :raises Refused: when there is none to go back to, or it cannot run on the database's schema.
     """
     active = host.layout.active()
     if active is not None and active != release_id:
@@ -73,7 +95,7 @@ def rollback(host: Host, release_id: str | None) -> Result:
             "no release that served before the active one is left on this host",
             next_command=host.command("list"),
         )
-    return activate(host, target, BACK)
+    return activate(host, target, BACK, despite_schema=despite_schema)
 
 
 def restart(host: Host) -> Result:

@@ -24,6 +24,7 @@ from releasectl import (
     migration,
     pruning,
     running,
+    schema,
     settling,
     staging,
     units,
@@ -116,18 +117,19 @@ def _add_changes(add: Callable) -> None:
     )
     stage.add_argument("archive", type=Path, metavar="RELEASE_ARCHIVE")
     stage.add_argument("--deps", type=Path, metavar="DEPS_ARCHIVE")
-    migrate = add("migrate", lambda host, told: migration.migrate(host, told.release), "migrate its database")
-    migrate.add_argument("release", metavar="ID")
+    migrate = add("migrate", _migrate, "migrate its database")
+    migrate.add_argument("release", metavar="ID", nargs="?")
+    migrate.add_argument("--contract", action="store_true", help="take away what only older releases need")
     activate = add("activate", _activate, "send traffic to it")
     activate.add_argument("release", metavar="ID")
     activate.add_argument("--prune", action="store_true", help="then remove old releases")
     activate.add_argument(
         "--bake", dest="bake_seconds", type=_seconds, metavar="SECONDS", help="watch it for so long"
     )
-    back = add(
-        "rollback", lambda host, told: activation.rollback(host, told.release), "go back to the one before"
-    )
+    back = add("rollback", _rollback, "go back to the one before")
     back.add_argument("release", metavar="ID", nargs="?")
+    for command in (activate, back):
+        command.add_argument(schema.DESPITE, action="store_true", help="whatever the database's schema is")
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
     add("cool", _cool, "stop what was kept warm and whose time is over")
     prune = add("prune", _prune, "remove old releases")
@@ -166,7 +168,7 @@ def _lock(host: Host, told: argparse.Namespace) -> Result:
 
 def _activate(host: Host, told: argparse.Namespace) -> Result:
     bake = host.settings.bake_seconds if told.bake_seconds is None else told.bake_seconds
-    result = activation.activate(host, told.release, bake_seconds=bake)
+    result = activation.activate(host, told.release, bake_seconds=bake, despite_schema=told.despite_schema)
     if told.prune:
         # The release serves: what goes wrong with old ones is worth a word, and no failure.
         try:
@@ -175,6 +177,18 @@ def _activate(host: Host, told: argparse.Namespace) -> Result:
         except (ReleasectlError, OSError) as error:
             result.data["remarks"].append(f"old releases were not removed: {error}")
     return result
+
+
+def _rollback(host: Host, told: argparse.Namespace) -> Result:
+    return activation.rollback(host, told.release, despite_schema=told.despite_schema)
+
+
+def _migrate(host: Host, told: argparse.Namespace) -> Result:
+    if told.contract:
+        return migration.apply_contract(host, told.release)
+    if told.release is None:
+        raise Refused("`migrate` needs a release, or --contract", next_command=host.command("list"))
+    return migration.migrate(host, told.release)
 
 
 def _prune(host: Host, told: argparse.Namespace) -> Result:
@@ -270,6 +284,10 @@ def _enter(
         "phases": host.phases.seconds,
         "cause": end.cause if failed else None,
     }
+    # A later `migrate` must know what this one has done, and a reader of the book what was overridden.
+    if data.get("schema"):
+        entry["schema"] = data["schema"]
+    entry |= {name: True for name in ("contract", "despite_schema") if getattr(options, name, False)}
     try:
         with host.signals.shielded():
             ledger.append(host.layout.ledger, entry)

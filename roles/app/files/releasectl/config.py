@@ -72,6 +72,8 @@ class Settings:
     bake_error_share: float = 0.01
     # How many times as slow as the old release it may be.
     bake_slowdown: float = 3
+    # Whether `migrate` starts nothing when the database has all that the release expands.
+    migrate_skip: bool = True
 
 
 def find(settings_dir: Path, app: str | None) -> Path:
@@ -122,6 +124,7 @@ def _key_problems(given: dict) -> list[str]:
 def _value_problems(given: dict) -> list[str]:
     checks = {"Path": _path_problem, "str": _name_problem, "int": _count_problem, "float": _seconds_problem}
     checks["tuple[str, ...]"] = _companions_problem
+    checks["bool"] = _switch_problem
     problems = []
     for name, field in _fields().items():
         if name in given:
@@ -176,6 +179,10 @@ def _hooks_problem(value: object) -> str:
     return (
         "" if lists else f"does not name programs by their paths for some of {', '.join(units.HOOK_POINTS)}"
     )
+
+
+def _switch_problem(value: object) -> str:
+    return "" if isinstance(value, bool) else "is neither true nor false"
 
 
 def _companions_problem(value: object) -> str:

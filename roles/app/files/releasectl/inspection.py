@@ -9,11 +9,13 @@ from releasectl import (
     archive,
     clock,
     companions,
+    contract,
     facts,
     ledger,
     lock,
     locking,
     probe,
+    schema,
     settling,
     systemd,
     units,
@@ -29,6 +31,7 @@ def status(host: Host) -> Result:
     active = layout.active()
     serving = _serving(host, active)
     holder, kept = lock.holder(layout.lock), locking.held(host)
+    history, heads = schema.History.of(host), serving.pop("heads", None) if serving else None
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
@@ -36,7 +39,8 @@ def status(host: Host) -> Result:
         "serving": serving,
         "companions": _companions(host, active),
         "host": facts.gather(host.settings.python, layout.root),
-        "releases": releases(host),
+        "schema": contract.report(host, history, heads),
+        "releases": releases(host, history, heads),
         "deps": layout.staged_deps(),
         "locked_by": str(holder) if holder else None,
         "deploy_lock": kept.data() if kept else None,
@@ -49,7 +53,7 @@ def status(host: Host) -> Result:
 
 def list_releases(host: Host) -> Result:
     """Tell which releases are staged."""
-    found = releases(host)
+    found = releases(host, schema.History.of(host), schema.glance(host))
     lines = [_release_line(entry) for entry in found] or ["no release is staged"]
     return Result("list", False, "\n".join(lines), {"releases": found})
 
@@ -64,8 +68,11 @@ def log(host: Host, count: int) -> Result:
     return Result("log", False, "\n".join(lines), {"entries": entries})
 
 
-def releases(host: Host) -> list[dict]:
-    """Return the staged releases, oldest build first."""
+def releases(host: Host, history: schema.History, heads: list[str] | None) -> list[dict]:
+    """Return the staged releases, oldest build first.
+
+    :param heads: what the database is at, nothing when that is not known.
+    """
     layout = host.layout
     active, previous = layout.active(), layout.linked(layout.previous)
     return [
@@ -75,6 +82,7 @@ def releases(host: Host) -> list[dict]:
             "staged_at": _changed_at(layout.release(release_id)),
             "active": release_id == active,
             "previous": release_id == previous,
+            **contract.verdict(history, release_id, heads),
         }
         for release_id in layout.staged()
     ]
@@ -93,7 +101,8 @@ def _serving(host: Host, active: str | None) -> dict | None:
     # Asking a socket whose service is down would start the service: a look must not.
     answer = probe.instance(path, host.settings.ops_prefix) if unit.running else None
     ready = answer is not None and answer.ready(active)
-    return {**_unit_words(unit, held), "ready": ready, "readyz": str(answer) if answer else "not asked"}
+    told = {"ready": ready, "readyz": str(answer) if answer else "not asked", "heads": schema.told_by(answer)}
+    return {**_unit_words(unit, held), **told}
 
 
 def _companions(host: Host, active: str | None) -> list[dict]:
@@ -239,6 +248,8 @@ def _status_words(host: Host, data: dict) -> str:
     lines += [f"  warm      {release_id} until {until}" for release_id, until in data["warm"].items()]
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
     lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
+    if data["schema"]:
+        lines += contract.words(data["schema"], host.command("migrate --contract"))
     lines += [f"  {_release_line(entry)}" for entry in data["releases"]]
     if data["locked_by"]:
         lines.append(f"  locked    {data['locked_by']}")
@@ -254,7 +265,8 @@ def _companion_line(entry: dict, active: str | None) -> str:
 
 def _release_line(entry: dict) -> str:
     mark = "active" if entry["active"] else "previous" if entry["previous"] else ""
-    return f"{entry['id']}  staged {entry['staged_at']}  {mark}".rstrip()
+    could = contract.mark(entry)
+    return f"{entry['id']}  staged {entry['staged_at']}  {mark}".rstrip() + (f"  {could}" if could else "")
 
 
 def _log_line(entry: dict) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 # The instance nginx talks to.
 WEB = "web"
 MIGRATE = "migrate"
+CONTRACT = "contract"
 # What follows it, without a socket or a health answer of its own, in the order it is started in: Celery's.
 WORKER, BEAT, FLOWER = "worker", "beat", "flower"
 COMPANIONS = (WORKER, BEAT, FLOWER)

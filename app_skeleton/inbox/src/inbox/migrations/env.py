@@ -6,7 +6,7 @@ import time
 
 from alembic import context
 from flask import current_app
-from flask_ops.settings import integer
+from flask_ops import migrating
 from inbox.models import UTCDateTime
 from sqlalchemy import Connection, text
 
@@ -23,7 +23,6 @@ def _take_turns(connection: Connection) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    lock_timeout_ms = integer("MIGRATION_LOCK_TIMEOUT_SECONDS", 5, minimum=1) * 1000
     deadline = time.monotonic() + _WAIT_FOR_OTHERS_SECONDS
     # Asked for again and again, in a transaction each: CREATE INDEX CONCURRENTLY of the one whose turn it is
     # waits for every open transaction, and one that waits for the lock would be such a one, for ever.
@@ -32,9 +31,9 @@ def _take_turns(connection: Connection) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("Another migration has not ended: try again later.")
         time.sleep(0.2)
-    # The app's limit is for requests; building an index may take an hour.
-    connection.execute(text("SET statement_timeout = 0"))
-    connection.execute(text(f"SET lock_timeout = {lock_timeout_ms}"))
+    # What the unit of a deploy has set already, for whoever runs it by hand.
+    for name, value in migrating.limits().items():
+        connection.execute(text(f"SET {name} = {value}"))
     # The lock and the settings are the session's and outlast the transaction; they end with the connection.
     connection.commit()
 

@@ -10,6 +10,8 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+# True where it takes away what the release before needs: then a deploy leaves it for `releasectl migrate --contract`.
+contract = False
 
 
 def upgrade() -> None:
