@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from releasectl import activation, config, inspection, ledger, lock, migration, pruning, running, staging
+from releasectl import (
+    activation,
+    config,
+    inspection,
+    ledger,
+    lock,
+    maintenance,
+    migration,
+    pruning,
+    running,
+    staging,
+)
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.layout import Layout
@@ -108,6 +119,11 @@ def _add_changes(add: Callable) -> None:
     )
     back.add_argument("release", metavar="ID", nargs="?")
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
+    closing = add("maintenance", _maintain, "close the site to visitors, or open it again")
+    closing.add_argument("turn", choices=("on", "off"))
+    closing.add_argument("--reason", metavar="TEXT", help=f"what visitors read ({maintenance.USUAL_REASON})")
+    again = f"when to come again ({maintenance.USUAL_SECONDS})"
+    closing.add_argument("--retry-after", type=_count, metavar="SECONDS", help=again)
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
 
@@ -122,6 +138,15 @@ def _activate(host: Host, told: argparse.Namespace) -> Result:
         except (ReleasectlError, OSError) as error:
             result.data["remarks"].append(f"old releases were not removed: {error}")
     return result
+
+
+def _maintain(host: Host, told: argparse.Namespace) -> Result:
+    if told.turn == "on":
+        reason = maintenance.USUAL_REASON if told.reason is None else told.reason
+        return maintenance.turn_on(host, reason, told.retry_after or maintenance.USUAL_SECONDS)
+    if told.reason is not None or told.retry_after is not None:
+        raise Refused("--reason and --retry-after go with `maintenance on`")
+    return maintenance.turn_off(host)
 
 
 def _prune(host: Host, told: argparse.Namespace) -> Result:
@@ -139,7 +164,9 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
     typed = "releasectl " + " ".join(words)
     if os.geteuid() != 0:
         raise Refused("this needs root", next_command=f"sudo {typed}")
-    with host.signals.installed(), lock.held(host.layout.lock, host.by, typed) as host.lock:
+    # A lock of its own: the site can be closed while a deploy is under way, and because of one.
+    path = host.layout.maintenance_lock if options.command == "maintenance" else host.layout.lock
+    with host.signals.installed(), lock.held(path, host.by, typed) as host.lock:
         before, start = host.layout.active(), time.monotonic()
         try:
             result = _run(host, options)
@@ -179,6 +206,8 @@ def _enter(
         "duration_seconds": _since(start),
         "cause": end.cause if failed else None,
     }
+    if options.command == "maintenance":
+        entry |= {"turn": options.turn, "maintenance": data.get("maintenance")}
     try:
         with host.signals.shielded():
             ledger.append(host.layout.ledger, entry)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from releasectl import archive, clock, companions, facts, ledger, lock, probe, settling, systemd, units
+from releasectl import (
+    archive,
+    clock,
+    companions,
+    facts,
+    ledger,
+    lock,
+    maintenance,
+    probe,
+    settling,
+    systemd,
+    units,
+)
 from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
@@ -23,6 +35,7 @@ def status(host: Host) -> Result:
         "current": layout.linked(layout.current),
         "serving": serving,
         "companions": _companions(host, active),
+        "maintenance": maintenance.state(host),
         "host": facts.gather(host.settings.python, layout.root),
         "releases": releases(host),
         "deps": layout.staged_deps(),
@@ -107,7 +120,7 @@ def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
 
 def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
-    found = _link_problems(host, active) + _leftovers(host)
+    found = _link_problems(host, active) + _maintenance_problems(host) + _leftovers(host)
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
@@ -187,6 +200,11 @@ def _companion_problems(host: Host, active: str | None) -> list[dict]:
     return found
 
 
+def _maintenance_problems(host: Host) -> list[dict]:
+    found = maintenance.problem(host)
+    return [_problem(*found)] if found else []
+
+
 def _leftovers(host: Host) -> list[dict]:
     layout = host.layout
     if lock.holder(layout.lock):
@@ -219,6 +237,8 @@ def _status_words(host: Host, data: dict) -> str:
         lines.append(f"  unit      {data['serving']['unit']}")
         lines.append(f"  readyz    {data['serving']['readyz']}")
     lines += [_companion_line(entry, data["active"]) for entry in data["companions"]]
+    if data["maintenance"]["on"]:
+        lines.append(f"  visitors  {maintenance.words(data['maintenance'])}")
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
     lines.append(f"  disk      {size(told['free_bytes'])} free, {told['free_inodes']} inodes free")
@@ -241,8 +261,10 @@ def _release_line(entry: dict) -> str:
 
 
 def _log_line(entry: dict) -> str:
-    words = [entry.get(name) for name in ("at", "command", "release", "result")]
+    words = [entry.get(name) for name in ("at", "command", "turn", "release", "result")]
     line = "  ".join(str(word) for word in words if word)
     line += f"  by {entry['by']}" if entry.get("by") else ""
     line += f"  after {entry['duration_seconds']} s" if entry.get("duration_seconds") is not None else ""
+    if (told := entry.get("maintenance")) and told.get("on"):
+        line += f"\n    {told['reason']}"
     return line + (f"\n    {entry['cause']}" if entry.get("cause") else "")

@@ -28,6 +28,9 @@ class Layout:
         self.flower = self.root / "flower.sock"
         self.current = self.root / "current"
         self.previous = self.root / "previous"
+        self.maintenance = self.root / "maintenance"
+        self.maintenance_lock = self.root / ".maintenance.lock"
+        self.closures = self.root / "maintenance.d"
 
     def release(self, release_id: str) -> Path:
         """Return the folder of a release."""
