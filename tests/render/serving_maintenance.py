@@ -38,6 +38,9 @@ PUBLIC = {
     "health with more": ("GET", "/livez/more", {}, None),
 }
 PAGES = ("livez", "readyz", "startupz", "version")
+# Made once, and of nobody's certificates: it is who answers that is looked at.
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
 HAMMER_SECONDS = 3
 
 
@@ -107,9 +110,7 @@ def connect(site, port, source="127.0.0.1"):
     connection = http.client.HTTPConnection(site["name"], timeout=10)
     connection.sock = socket.create_connection(("127.0.0.1", port), 10, (source, 0))
     if port == site["https_port"]:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection.sock = context.wrap_socket(connection.sock, server_hostname=site["name"])
+        connection.sock = CONTEXT.wrap_socket(connection.sock, server_hostname=site["name"])
     return connection
 
 
@@ -182,7 +183,11 @@ def hammered(site, closure):
 def workers():
     """Return nginx's worker processes: a reload replaces them."""
     master = Path("/run/nginx.pid").read_text().strip()
-    return sorted(int(word) for word in Path(f"/proc/{master}/task/{master}/children").read_text().split())
+    children = Path(f"/proc/{master}/task/{master}/children")
+    # nginx goes into the background before its workers are there.
+    while not (found := sorted(int(word) for word in children.read_text().split())):
+        time.sleep(0.05)
+    return found
 
 
 def main(told):
