@@ -64,7 +64,8 @@ def render(folder: Path, ports: dict[str, int]) -> None:
         text = _rendered("sites-enabled/app.conf.j2", site)
         text = re.sub(r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text))
         _write(folder / f"sites-enabled/{name}.conf", text, folder)
-        for part in ("snippets/app.flower", "snippets/app.maintenance", "sites-enabled/app.maintenance"):
+        parts = ("snippets/app.flower", "snippets/app.maintenance", "sites-enabled/app.maintenance")
+        for part in (*parts, "snippets/app.canary", "sites-enabled/app.canary"):
             path = folder / f"{part.replace('/app.', f'/{name}.')}.conf"
             _write(path, _rendered(f"{part}.conf.j2", site), folder)
     (folder / "modules-enabled").mkdir()
