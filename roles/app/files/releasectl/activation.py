@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from releasectl import companions, edge, instance, probe, settling, systemd, units
+from releasectl import canary, companions, edge, instance, probe, settling, systemd, units
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
@@ -45,7 +45,8 @@ def activate(host: Host, release_id: str, word: str = "activated") -> Result:
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
         settling.adopt(host, active)
-    remarks = _transfer(host, release_id, active, word)
+    remarks = canary.make_way(host, release_id)
+    remarks += _transfer(host, release_id, active, word)
     return _finish(host, release_id, word, remarks)
 
 
@@ -132,10 +133,13 @@ def _ensure_serving(host: Host, release_id: str) -> bool:
 def _transfer(host: Host, release_id: str, old: str | None, word: str) -> list[str]:
     """Get the new release to serve, or leave everything as it was; return remarks."""
     with _undone_on_failure(host, release_id, old):
-        instance.bring_up(host, release_id)
+        # A canary that is well serves already, and is not started anew under its clients.
+        if host.layout.canary() != release_id:
+            instance.bring_up(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
+        canary.take_back(host)
         return _confirm(host, release_id, old, word)
 
 
@@ -177,13 +181,15 @@ def _undo(host: Host, release_id: str, old: str | None, error: BaseException) ->
     switched = host.layout.active() == release_id
     cause = _cause(error)
     remarks: list[str] = []
+    served = switched or host.layout.canary() == release_id
     if switched:
         _try(remarks, lambda: _switch_back(host, old))
+    _try(remarks, lambda: canary.take_back(host))
     _try(remarks, lambda: companions.withdraw(host, release_id))
     if switched and old is not None:
         _try(remarks, lambda: companions.restore(host, old))
     host.out.progress(f"stopping {release_id}")
-    _try(remarks, lambda: _withdraw(host, release_id, drain=switched))
+    _try(remarks, lambda: _withdraw(host, release_id, drain=served))
     _try(remarks, lambda: settling.forget(host))
     evidence = dict(getattr(error, "evidence", {}))
     if remarks:
@@ -239,6 +245,8 @@ def _try(remarks: list[str], step: Callable[[], list[str] | None]) -> None:
 def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Result:
     """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
     host.signals.hold()
+    if host.layout.canary() == release_id:
+        canary.take_back(host)
     followed, more = companions.follow(host, release_id)
     remarks = remarks + more
     moved = settling.links(host, release_id)

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from releasectl import (
     activation,
+    canary,
     config,
     inspection,
     ledger,
@@ -114,6 +115,10 @@ def _add_changes(add: Callable) -> None:
     activate = add("activate", _activate, "send traffic to it")
     activate.add_argument("release", metavar="ID")
     activate.add_argument("--prune", action="store_true", help="then remove old releases")
+    some = add("canary", _canary, "send a share of the clients to it")
+    some.add_argument("release", metavar="ID", nargs="?")
+    some.add_argument("--share", type=_count, metavar="PERCENT", help="5 to 95, in steps of 5")
+    some.add_argument("--withdraw", action="store_true", help="send everybody to the active release again")
     back = add(
         "rollback", lambda host, told: activation.rollback(host, told.release), "go back to the one before"
     )
@@ -138,6 +143,16 @@ def _activate(host: Host, told: argparse.Namespace) -> Result:
         except (ReleasectlError, OSError) as error:
             result.data["remarks"].append(f"old releases were not removed: {error}")
     return result
+
+
+def _canary(host: Host, told: argparse.Namespace) -> Result:
+    if told.withdraw:
+        if told.release is not None or told.share is not None:
+            raise Refused("`canary --withdraw` takes neither a release nor a share")
+        return canary.withdraw(host)
+    if told.release is None or told.share is None:
+        raise Refused("`canary` takes a release and --share, or --withdraw")
+    return canary.give(host, told.release, told.share)
 
 
 def _maintain(host: Host, told: argparse.Namespace) -> Result:
@@ -206,6 +221,8 @@ def _enter(
         "duration_seconds": _since(start),
         "cause": end.cause if failed else None,
     }
+    if "share_percent" in data:
+        entry["share_percent"] = data["share_percent"]
     if options.command == "maintenance":
         entry |= {"turn": options.turn, "maintenance": data.get("maintenance")}
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from releasectl import (
     archive,
+    canary,
     clock,
     companions,
     facts,
@@ -35,6 +36,7 @@ def status(host: Host) -> Result:
         "current": layout.linked(layout.current),
         "serving": serving,
         "companions": _companions(host, active),
+        "canary": canary.state(host),
         "maintenance": maintenance.state(host),
         "host": facts.gather(host.settings.python, layout.root),
         "releases": releases(host),
@@ -124,7 +126,7 @@ def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
-        found += _unit_problems(host, active) + _companion_problems(host, active)
+        found += _unit_problems(host, active) + _companion_problems(host, active) + _canary_problems(host)
     except ReleasectlError as error:
         found.append(_problem(error.cause, "systemctl status"))
     return found
@@ -165,7 +167,8 @@ def _edge_problems(host: Host, active: str) -> list[dict]:
     if edge is None:
         return []
     answer = probe.edge(edge)
-    if answer.status == 200 and answer.release == active:
+    # This host's own address may be among the canary's clients.
+    if answer.status == 200 and answer.release in (active, host.layout.canary()):
         return []
     return [_problem(f"{edge.url} does not answer as {active}: {answer}", "systemctl status nginx")]
 
@@ -205,6 +208,10 @@ def _maintenance_problems(host: Host) -> list[dict]:
     return [_problem(*found)] if found else []
 
 
+def _canary_problems(host: Host) -> list[dict]:
+    return [_problem(*found) for found in canary.problems(host)]
+
+
 def _leftovers(host: Host) -> list[dict]:
     layout = host.layout
     if lock.holder(layout.lock):
@@ -237,6 +244,8 @@ def _status_words(host: Host, data: dict) -> str:
         lines.append(f"  unit      {data['serving']['unit']}")
         lines.append(f"  readyz    {data['serving']['readyz']}")
     lines += [_companion_line(entry, data["active"]) for entry in data["companions"]]
+    if data["canary"]:
+        lines.append(f"  canary    {canary.words(data['canary'])}")
     if data["maintenance"]["on"]:
         lines.append(f"  visitors  {maintenance.words(data['maintenance'])}")
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
