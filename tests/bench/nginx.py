@@ -21,7 +21,8 @@ from .processes import stop
 TREE = PROJECT_DIR / "nginx"
 FILES = ("nginx.conf.j2", "snippets/proxy_headers.conf", "conf.d/logging.conf", "conf.d/proxy.conf")
 FILES += ("conf.d/compression.conf", "conf.d/limits.conf", "conf.d/problems.conf", "conf.d/static.conf")
-FILES += ("snippets/problems.conf",)
+FILES += ("conf.d/maintenance.conf", "snippets/problems.conf", "snippets/maintenance_headers.conf")
+FILES += ("snippets/maintenance_page.conf", "snippets/maintenance_problem.conf")
 
 
 def free_ports(count: int) -> list[int]:
@@ -57,12 +58,16 @@ def render(folder: Path, ports: dict[str, int]) -> None:
             "__nginx_port_suffix": f":{port}",
             "__nginx_listen_http2": "",
             "__nginx_http2_directive": "",
+            "__nginx_site_word": re.sub(r"\W", "_", name),
+            "__nginx_maintenance_admitted": "",
         }
         text = _rendered("sites-enabled/app.conf.j2", site)
         text = re.sub(r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text))
         _write(folder / f"sites-enabled/{name}.conf", text, folder)
-        flower = _rendered("snippets/app.flower.conf.j2", site)
-        _write(folder / f"snippets/{name}.flower.conf", flower, folder)
+        parts = ("snippets/app.flower", "snippets/app.maintenance", "sites-enabled/app.maintenance")
+        for part in (*parts, "snippets/app.canary", "sites-enabled/app.canary"):
+            path = folder / f"{part.replace('/app.', f'/{name}.')}.conf"
+            _write(path, _rendered(f"{part}.conf.j2", site), folder)
     (folder / "modules-enabled").mkdir()
     (folder / "log").mkdir()
     shutil.copy("/etc/nginx/mime.types", folder)
@@ -70,7 +75,9 @@ def render(folder: Path, ports: dict[str, int]) -> None:
 
 def _rendered(name: str, variables: dict[str, object]) -> str:
     options = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "keep_trailing_newline": True}
-    return jinja2.Template((TREE / name).read_text(), **options).render(variables)
+    environment = jinja2.Environment(**options)
+    environment.filters["regex_escape"] = re.escape
+    return environment.from_string((TREE / name).read_text()).render(variables)
 
 
 def _write(path: Path, text: str, folder: Path) -> None:

@@ -170,7 +170,7 @@ def test_celery_gets_its_settings_where_there_is_one(host):
 
 def test_flower_is_there_for_those_who_asked_for_it_and_guarded(host):
     text = host.read(f"/etc/nginx/snippets/{host.app}.flower.conf")
-    assert f"include snippets/{host.app}.flower.conf;" in host.site
+    assert f"include snippets/{host.app}.*.conf;" in host.site
     folder = f"d /run/{host.app}/flower 0710 {host.app} www-data -"
     assert (folder in host.read(f"/etc/tmpfiles.d/{host.app}.conf")) == ("flower" in host.companions)
     locations = text.split("\nlocation ")[1:]

@@ -52,8 +52,8 @@ def test_no_stray_site_or_setting_is_included(host, app):
     assert [name for name in sites if not name.startswith(f"{app}.")] == []
     settings = set(host.file("/etc/nginx/conf.d").listdir())
     assert settings == {
-        "compression.conf", "default_server.conf", "limits.conf", "logging.conf", "problems.conf",
-        "proxy.conf", "static.conf", "tls.conf",
+        "compression.conf", "default_server.conf", "limits.conf", "logging.conf", "maintenance.conf",
+        "problems.conf", "proxy.conf", "static.conf", "tls.conf",
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 
 from releasectl import (
     bake,
+    canary,
     companions,
     edge,
     hooks,
@@ -70,9 +71,10 @@ def activate(
         # A run killed while it switched back may have left the active one told to drain.
         host.layout.drain_file(active).unlink(missing_ok=True)
         settling.adopt(host, active)
+    remarks = canary.make_way(host, release_id)
     # Two releases at once is what a host and its database are sized for.
     settling.cool(host, but=release_id)
-    remarks = _transfer(host, release_id, active, word, bake_seconds)
+    remarks += _transfer(host, release_id, active, word, bake_seconds)
     return _finish(host, release_id, word, remarks)
 
 
@@ -164,7 +166,9 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
     with _undone_on_failure(host, release_id, old):
         with host.phases.measured("start"):
             starts = _begin_worker(host, release_id, word)
-            instance.bring_up(host, release_id)
+            # A canary that is well serves already, and is not started anew under its clients.
+            if host.layout.canary() != release_id:
+                instance.bring_up(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
             starting.wait(starts)
@@ -172,6 +176,7 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
             hooks.before_switch(host, release_id, old)
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
+        canary.take_back(host)
         return _confirm(host, release_id, old, word, bake_seconds)
 
 
@@ -231,13 +236,15 @@ def _undo(host: Host, release_id: str, old: str | None, error: BaseException) ->
     switched = host.layout.active() == release_id
     cause = _cause(error)
     remarks: list[str] = []
+    served = switched or host.layout.canary() == release_id
     if switched:
         _try(remarks, lambda: _switch_back(host, old))
+    _try(remarks, lambda: canary.take_back(host))
     _try(remarks, lambda: companions.withdraw(host, release_id))
     if switched and old is not None:
         _try(remarks, lambda: companions.restore(host, old))
     host.out.progress(f"stopping {release_id}")
-    _try(remarks, lambda: _withdraw(host, release_id, drain=switched))
+    _try(remarks, lambda: _withdraw(host, release_id, drain=served))
     _try(remarks, lambda: settling.forget(host))
     evidence = dict(getattr(error, "evidence", {}))
     if remarks:
@@ -293,6 +300,8 @@ def _try(remarks: list[str], step: Callable[[], list[str] | None]) -> None:
 def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Result:
     """Make everything else follow the switch; repeatable, and all that is left of a killed run too."""
     host.signals.hold()
+    if host.layout.canary() == release_id:
+        canary.take_back(host)
     with host.phases.measured("follow"):
         followed, more = companions.follow(host, release_id, wait=word != BACK)
         remarks = remarks + more

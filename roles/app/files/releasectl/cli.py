@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from releasectl import (
     activation,
+    canary,
     config,
     exposition,
     hooks,
@@ -21,6 +22,7 @@ from releasectl import (
     ledger,
     lock,
     locking,
+    maintenance,
     migration,
     pruning,
     running,
@@ -126,12 +128,21 @@ def _add_changes(add: Callable) -> None:
     activate.add_argument(
         "--bake", dest="bake_seconds", type=_seconds, metavar="SECONDS", help="watch it for so long"
     )
+    some = add("canary", _canary, "send a share of the clients to it")
+    some.add_argument("release", metavar="ID", nargs="?")
+    some.add_argument("--share", type=_count, metavar="PERCENT", help="5 to 95, in steps of 5")
+    some.add_argument("--withdraw", action="store_true", help="send everybody to the active release again")
     back = add("rollback", _rollback, "go back to the one before")
     back.add_argument("release", metavar="ID", nargs="?")
     for command in (activate, back):
         command.add_argument(schema.DESPITE, action="store_true", help="whatever the database's schema is")
     add("restart", lambda host, _: activation.restart(host), "apply changed settings, losing no request")
     add("cool", _cool, "stop what was kept warm and whose time is over")
+    closing = add("maintenance", _maintain, "close the site to visitors, or open it again")
+    closing.add_argument("turn", choices=("on", "off"))
+    closing.add_argument("--reason", metavar="TEXT", help=f"what visitors read ({maintenance.USUAL_REASON})")
+    again = f"when to come again ({maintenance.USUAL_SECONDS})"
+    closing.add_argument("--retry-after", type=_count, metavar="SECONDS", help=again)
     prune = add("prune", _prune, "remove old releases")
     prune.add_argument("--keep", type=_count, metavar="N", help="how many releases stay")
     _add_locks(add)
@@ -191,6 +202,25 @@ def _migrate(host: Host, told: argparse.Namespace) -> Result:
     return migration.migrate(host, told.release)
 
 
+def _canary(host: Host, told: argparse.Namespace) -> Result:
+    if told.withdraw:
+        if told.release is not None or told.share is not None:
+            raise Refused("`canary --withdraw` takes neither a release nor a share")
+        return canary.withdraw(host)
+    if told.release is None or told.share is None:
+        raise Refused("`canary` takes a release and --share, or --withdraw")
+    return canary.give(host, told.release, told.share)
+
+
+def _maintain(host: Host, told: argparse.Namespace) -> Result:
+    if told.turn == "on":
+        reason = maintenance.USUAL_REASON if told.reason is None else told.reason
+        return maintenance.turn_on(host, reason, told.retry_after or maintenance.USUAL_SECONDS)
+    if told.reason is not None or told.retry_after is not None:
+        raise Refused("--reason and --retry-after go with `maintenance on`")
+    return maintenance.turn_off(host)
+
+
 def _prune(host: Host, told: argparse.Namespace) -> Result:
     return pruning.prune(host, told.keep or host.settings.keep)
 
@@ -221,7 +251,9 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
     typed = "releasectl " + " ".join(words)
     if os.geteuid() != 0:
         raise Refused("this needs root", next_command=f"sudo {typed}")
-    with host.signals.installed(), lock.held(host.layout.lock, host.by, typed) as host.lock:
+    # A lock of its own: the site can be closed while a deploy is under way, and because of one.
+    path = host.layout.maintenance_lock if options.command == "maintenance" else host.layout.lock
+    with host.signals.installed(), lock.held(path, host.by, typed) as host.lock:
         before, start = host.layout.active(), time.monotonic()
         if options.heeds_lock:
             locking.require(host)
@@ -288,6 +320,10 @@ def _enter(
     if data.get("schema"):
         entry["schema"] = data["schema"]
     entry |= {name: True for name in ("contract", "despite_schema") if getattr(options, name, False)}
+    if "share_percent" in data:
+        entry["share_percent"] = data["share_percent"]
+    if options.command == "maintenance":
+        entry |= {"turn": options.turn, "maintenance": data.get("maintenance")}
     try:
         with host.signals.shielded():
             ledger.append(host.layout.ledger, entry)

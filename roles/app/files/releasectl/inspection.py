@@ -7,6 +7,7 @@ from pathlib import Path
 
 from releasectl import (
     archive,
+    canary,
     clock,
     companions,
     contract,
@@ -14,6 +15,7 @@ from releasectl import (
     ledger,
     lock,
     locking,
+    maintenance,
     probe,
     schema,
     settling,
@@ -38,6 +40,8 @@ def status(host: Host) -> Result:
         "current": layout.linked(layout.current),
         "serving": serving,
         "companions": _companions(host, active),
+        "canary": canary.state(host),
+        "maintenance": maintenance.state(host),
         "host": facts.gather(host.settings.python, layout.root),
         "schema": contract.report(host, history, heads),
         "releases": releases(host, history, heads),
@@ -131,11 +135,11 @@ def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
 
 def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
-    found = _link_problems(host, active) + _leftovers(host)
+    found = _link_problems(host, active) + _maintenance_problems(host) + _leftovers(host)
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
-        found += _unit_problems(host, active) + _companion_problems(host, active)
+        found += _unit_problems(host, active) + _companion_problems(host, active) + _canary_problems(host)
     except ReleasectlError as error:
         found.append(_problem(error.cause, "systemctl status"))
     return found
@@ -176,7 +180,8 @@ def _edge_problems(host: Host, active: str) -> list[dict]:
     if edge is None:
         return []
     answer = probe.edge(edge)
-    if answer.status == 200 and answer.release == active:
+    # This host's own address may be among the canary's clients.
+    if answer.status == 200 and answer.release in (active, host.layout.canary()):
         return []
     return [_problem(f"{edge.url} does not answer as {active}: {answer}", "systemctl status nginx")]
 
@@ -212,6 +217,15 @@ def _companion_problems(host: Host, active: str | None) -> list[dict]:
     return found
 
 
+def _maintenance_problems(host: Host) -> list[dict]:
+    found = maintenance.problem(host)
+    return [_problem(*found)] if found else []
+
+
+def _canary_problems(host: Host) -> list[dict]:
+    return [_problem(*found) for found in canary.problems(host)]
+
+
 def _leftovers(host: Host) -> list[dict]:
     layout = host.layout
     if lock.holder(layout.lock):
@@ -244,6 +258,10 @@ def _status_words(host: Host, data: dict) -> str:
         lines.append(f"  unit      {data['serving']['unit']}")
         lines.append(f"  readyz    {data['serving']['readyz']}")
     lines += [_companion_line(entry, data["active"]) for entry in data["companions"]]
+    if data["canary"]:
+        lines.append(f"  canary    {canary.words(data['canary'])}")
+    if data["maintenance"]["on"]:
+        lines.append(f"  visitors  {maintenance.words(data['maintenance'])}")
     lines.append(f"  previous  {data['previous'] or 'nothing'}")
     lines += [f"  warm      {release_id} until {until}" for release_id, until in data["warm"].items()]
     lines.append(f"  host      Python {told['python']}, {told['machine']}, glibc {told['glibc']}")
@@ -270,8 +288,10 @@ def _release_line(entry: dict) -> str:
 
 
 def _log_line(entry: dict) -> str:
-    words = [entry.get(name) for name in ("at", "command", "release", "result")]
+    words = [entry.get(name) for name in ("at", "command", "turn", "release", "result")]
     line = "  ".join(str(word) for word in words if word)
     line += f"  by {entry['by']}" if entry.get("by") else ""
     line += f"  after {entry['duration_seconds']} s" if entry.get("duration_seconds") is not None else ""
+    if (told := entry.get("maintenance")) and told.get("on"):
+        line += f"\n    {told['reason']}"
     return line + (f"\n    {entry['cause']}" if entry.get("cause") else "")

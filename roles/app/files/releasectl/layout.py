@@ -30,6 +30,12 @@ class Layout:
         self.flower = self.root / "flower.sock"
         self.current = self.root / "current"
         self.previous = self.root / "previous"
+        self.canary_socket = self.root / "canary.sock"
+        self.canary_share = self.root / "canary"
+        self.canary_shares = self.root / "canary.d"
+        self.maintenance = self.root / "maintenance"
+        self.maintenance_lock = self.root / ".maintenance.lock"
+        self.closures = self.root / "maintenance.d"
 
     def release(self, release_id: str) -> Path:
         """Return the folder of a release."""
@@ -93,7 +99,15 @@ class Layout:
 
     def active(self) -> str | None:
         """Return the id of the release traffic goes to: where `upstream.sock` points."""
-        target = _target(self.upstream)
+        return self._socket_of(self.upstream)
+
+    def canary(self) -> str | None:
+        """Return the id of the release a share of the traffic may go to: where `canary.sock` points."""
+        return self._socket_of(self.canary_socket)
+
+    def _socket_of(self, link: Path) -> str | None:
+        """Return the release whose socket a link leads to."""
+        target = _target(link)
         if target is None or target.suffix != ".sock" or target.parent != self.run_dir:
             return None
         return target.stem if RELEASE_ID.fullmatch(target.stem) else None

@@ -16,9 +16,9 @@ from releasectl.settling import forget, others_up
 def prune(host: Host, keep: int) -> Result:
     """Remove all but the newest releases, and the dependencies that only removed ones used.
 
-    Never the active one, nor `previous`, nor what `current` names, nor one built after the active one that
-    nobody has tried to activate yet: a deploy on its way may have staged it to do so next. Nor, this time,
-    one whose worker still finishes a task.
+    Never the active one, nor the canary, nor `previous`, nor what `current` names, nor one built after the
+    active one that nobody has tried to activate yet: a deploy on its way may have staged it to do so next.
+    Nor, this time, one whose worker still finishes a task.
 
     :param keep: how many releases stay, those among them.
     """
@@ -45,7 +45,7 @@ def _dispensable(host: Host, keep: int) -> list[str]:
     if active is None:
         # Then nothing tells which one matters.
         return []
-    needed = {active, layout.linked(layout.current), layout.linked(layout.previous)}
+    needed = {active, layout.canary(), layout.linked(layout.current), layout.linked(layout.previous)}
     tried = ledger.tried(ledger.read(layout.ledger))
     needed |= {release_id for release_id in staged if release_id > active and release_id not in tried}
     others = [release_id for release_id in reversed(staged) if release_id not in needed]

@@ -77,6 +77,8 @@ def boot_units(host: Host, active: str | None) -> tuple[list[str], list[str]]:
     if active is not None:
         mine = units.pair(app, active) + units.companions(app, active, companions.wanted(host, active))
     staged = host.layout.staged()
+    if (canary := host.layout.canary()) in staged and canary != active:
+        mine += units.pair(app, canary)
     known = [unit for one in staged for unit in units.pair(app, one) + units.companions(app, one)]
     return mine, [unit for unit in known if unit not in mine]
 
@@ -126,7 +128,7 @@ def forget(host: Host) -> list[str]:
     releases that will not come back would be scraped until the next boot. `previous` may come back.
     """
     layout = host.layout
-    needed = {layout.active(), *map(layout.linked, (layout.current, layout.previous))}
+    needed = {layout.active(), layout.canary(), *map(layout.linked, (layout.current, layout.previous))}
     gone = [release_id for release_id in layout.kept_runtime() if release_id not in needed]
     try:
         for release_id in set(gone) - (_running(host) if gone else set()):
@@ -153,4 +155,4 @@ def others_up(host: Host, active: str | None) -> list[str]:
     """Return the releases that have a unit up or failed and do not get traffic."""
     names = systemd.loaded(units.pattern(host.settings.app))
     found = {units.release_of(host.settings.app, name) for name in names}
-    return sorted(release_id for release_id in found - {None, active} if release_id)
+    return sorted(release_id for release_id in found - {None, active, host.layout.canary()} if release_id)
