@@ -30,8 +30,8 @@ def give(host: Host, release_id: str, percent: int) -> Result:
     """Send a share of the clients to a staged release, or change the share of the one that has some.
 
     :param percent: of the clients, in steps of five.
-    :raises Refused: when the share is none, or the release serves everybody, or another one is the canary, or it
-        cannot run on the database's schema.
+    :raises Refused: when the share is none, or the release serves everybody, or another one is the canary, or
+        it cannot run on the database's schema.
     :raises Failed: when it does not get ready; nobody got it.
     """
     if percent % STEP_PERCENT or not 0 < percent < 100:
