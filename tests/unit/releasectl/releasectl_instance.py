@@ -37,6 +37,7 @@ def answer(path):
         status, body = 404, {}
     elif path.endswith("/readyz"):
         ready = behaviour.get("ready", True) and not draining and time.monotonic() < unready_at
+        ready = ready and not Path(behaviour.get("unready_when", "/nonexistent")).exists()
         status = 200 if ready else 503
         if (folder.parents[1] / "heads.json").exists():
             found = {"heads": json.loads((folder.parents[1] / "heads.json").read_text())}
@@ -94,11 +95,15 @@ if setting == "broken":
     print("SettingsError: DATABASE_URL is not a URL", flush=True)
     sys.exit(3)
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-if "crash_after_seconds" in behaviour:
-    print("MemoryError: the cache is full", flush=True)
-    timer = threading.Timer(behaviour["crash_after_seconds"], os._exit, (139,))
-    timer.daemon = True
-    timer.start()
+if "crash_when" in behaviour:
+
+    def crash():
+        while not Path(behaviour["crash_when"]).exists():
+            time.sleep(0.02)
+        print("MemoryError: the cache is full", flush=True)
+        os._exit(139)
+
+    threading.Thread(target=crash, daemon=True).start()
 unready_at = time.monotonic() + behaviour.get("unready_after_seconds", float("inf"))
 os.write(ready_fd, b"READY")
 serve()

@@ -24,32 +24,38 @@ def line(release, status=200, seconds="0.010", age_seconds=0.0, upstream_status=
 
 
 @pytest.fixture
-def baked(edged):
-    """Give a host whose second release is watched for two seconds, and its access log."""
-    edged.access_log = edged.base / "access.log"
+def baked(edged, monkeypatch):
+    """Give a host whose second release is watched for two seconds, its access log, and when that began."""
+    edged.access_log, edged.watched = edged.base / "access.log", edged.base / "watched"
     edged.access_log.touch()
     edged.configure(access_log=str(edged.access_log), bake_seconds=2)
+    real = bake._Watch.__init__
+
+    def begin(watch, *words):
+        real(watch, *words)
+        edged.watched.touch()
+
+    monkeypatch.setattr(bake._Watch, "__init__", begin)
     return edged
 
 
 @pytest.fixture
 def visitors(baked):
-    """Return a function that has lines written as soon as a release has the traffic."""
+    """Return a function that has lines written as soon as a release is watched."""
     threads = []
 
-    def write(release, lines):
-        while baked.layout.active() != release:
+    def write(lines):
+        while not baked.watched.exists():
             time.sleep(0.01)
-        # Not before the watch has begun, a moment after the switch.
-        time.sleep(0.8)
         with baked.access_log.open("a") as log:
             log.write("".join(lines))
 
-    def begin(release, lines):
-        threads.append(threading.Thread(target=write, args=(release, lines), daemon=True))
+    def begin(lines):
+        threads.append(threading.Thread(target=write, args=(lines,), daemon=True))
         threads[-1].start()
 
     yield begin
+    baked.watched.touch()
     for thread in threads:
         thread.join(10)
 
@@ -58,7 +64,7 @@ def test_good_release_stays_and_what_was_seen_is_told(baked, visitors):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
     baked.access_log.write_text(line(first) * 80)
-    visitors(second, [line(second, seconds="0.012")] * 70)
+    visitors([line(second, seconds="0.012")] * 70)
     told = baked.ok("activate", second)
     assert told["phases"]["bake"] >= 2
     assert told["remarks"] == [
@@ -69,7 +75,7 @@ def test_good_release_stays_and_what_was_seen_is_told(baked, visitors):
 
 
 def test_release_that_crashes_while_it_is_watched_is_switched_back(baked):
-    first, second = baked.put(1), baked.put(2, {"crash_after_seconds": 1.2})
+    first, second = baked.put(1), baked.put(2, {"crash_when": str(baked.watched)})
     baked.serve(first)
     run = baked.run("activate", second)
     assert (run.code, run.json["result"]) == (3, "switched back")
@@ -81,7 +87,7 @@ def test_release_that_crashes_while_it_is_watched_is_switched_back(baked):
 
 def test_release_that_is_no_longer_ready_is_switched_back(baked, monkeypatch):
     monkeypatch.setattr(bake, "NOT_READY_SECONDS", 0.3)
-    first, second = baked.put(1), baked.put(2, {"unready_after_seconds": 0.8})
+    first, second = baked.put(1), baked.put(2, {"unready_when": str(baked.watched)})
     baked.serve(first)
     run = baked.run("activate", second)
     assert run.code == 3
@@ -94,7 +100,7 @@ def test_release_that_answers_with_errors_is_switched_back(baked, visitors):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
     baked.access_log.write_text(line(first) * 60 + line(first, 500))
-    visitors(second, [line(second)] * 57 + [line(second, 500)] * 2 + [line("", 502, "-")])
+    visitors([line(second)] * 57 + [line(second, 500)] * 2 + [line("", 502, "-")])
     run = baked.run("activate", second)
     assert run.code == 3
     assert f"{second} answers with errors: 60 requests, 5 % errors" in run.error["cause"]
@@ -105,7 +111,7 @@ def test_release_no_worse_than_the_one_before_stays(baked, visitors):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
     baked.access_log.write_text(line(first, 500) * 60)
-    visitors(second, [line(second, 500)] * 60)
+    visitors([line(second, 500)] * 60)
     baked.ok("activate", second)
     serves_alone(baked, second)
 
@@ -114,7 +120,7 @@ def test_release_that_is_several_times_as_slow_is_switched_back(baked, visitors)
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
     baked.access_log.write_text(line(first, seconds="0.050") * 60)
-    visitors(second, [line(second, seconds="0.010")] * 50 + [line(second, seconds="0.000, 0.400")] * 5)
+    visitors([line(second, seconds="0.010")] * 50 + [line(second, seconds="0.000, 0.400")] * 5)
     run = baked.run("activate", second)
     assert run.code == 3
     assert f"{second} is slow: 55 requests" in run.error["cause"]
@@ -139,7 +145,7 @@ def test_what_proves_nothing_changes_nothing(baked, visitors, lines):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
     baked.access_log.write_text(line(first, seconds="0.010") * 60)
-    visitors(second, [one.replace("NEW", second).replace("OLD", first) for one in lines])
+    visitors([one.replace("NEW", second).replace("OLD", first) for one in lines])
     baked.ok("activate", second)
     serves_alone(baked, second)
 
