@@ -266,6 +266,7 @@ def _release_line(entry: dict) -> str:
 def _log_line(entry: dict) -> str:
     words = [entry.get(name) for name in ("at", "command", "release", "result")]
     line = "  ".join(str(word) for word in words if word)
+    line += "".join(f"  {name}" for name in ("contract", "despite_schema") if entry.get(name))
     line += f"  by {entry['by']}" if entry.get("by") else ""
     line += f"  after {entry['duration_seconds']} s" if entry.get("duration_seconds") is not None else ""
     return line + (f"\n    {entry['cause']}" if entry.get("cause") else "")
