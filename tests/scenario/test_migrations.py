@@ -69,7 +69,7 @@ class Stock:
 
     def releasectl(self, *words):
         """Run a command of releasectl's; return its exit code and its answer."""
-        command = f"releasectl --app {NAME} --json {' '.join(words)}; echo; echo $?"
+        command = f"releasectl --app {NAME} --json {' '.join(words)}; code=$?; echo; echo $code"
         *answer, code = self.site.sudo(command).strip().splitlines()
         return int(code), json.loads("\n".join(answer))
 

@@ -290,6 +290,7 @@ def _release_line(entry: dict) -> str:
 def _log_line(entry: dict) -> str:
     words = [entry.get(name) for name in ("at", "command", "turn", "release", "result")]
     line = "  ".join(str(word) for word in words if word)
+    line += "".join(f"  {name}" for name in ("contract", "despite_schema") if entry.get(name))
     line += f"  by {entry['by']}" if entry.get("by") else ""
     line += f"  after {entry['duration_seconds']} s" if entry.get("duration_seconds") is not None else ""
     if (told := entry.get("maintenance")) and told.get("on"):

@@ -115,7 +115,7 @@ class History:
         missing = self.lacks(release_id, self.revisions if applied is None else applied)
         if not missing:
             return ""
-        words = f"{', '.join(missing)}, which {release_id} does not carry and which took away what it needs"
+        words = f"{', '.join(missing)}, which it does not carry and which took away what it needs"
         if applied is None:
             return f"nobody tells what the database is at, and it may have {words}"
         return f"the database has {words}"
