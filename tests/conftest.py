@@ -18,7 +18,7 @@ import pytest
 
 TESTS_DIR = Path(__file__).parent
 ALL_RELEASES = (13, 12)
-HOST_FIXTURES = ("site", "spare", "plain", "broker")
+HOST_FIXTURES = ("site", "spare", "plain", "broker", "fleet")
 HOST_IN_ID = re.compile(rf"\b({'|'.join(HOST_FIXTURES)})-debian\d+\b")
 # After so many a further one tells nothing new, and each takes seconds.
 EVIDENCE_AT_MOST = 20
@@ -154,6 +154,15 @@ def broker(request, say):
 
     with _host("broker", request) as declaration:
         yield brokers.start(declaration, say)
+
+
+@pytest.fixture(scope="session")
+def fleet(request, say):
+    """Return three app hosts with their database and Redis on a fourth, the sample app served by each."""
+    from testbed import fleets
+
+    with fleets.owned(request.param, keep=request.config.getoption("--keep-hosts")) as declared:
+        yield fleets.start(declared, say)
 
 
 @pytest.hookimpl(wrapper=True)

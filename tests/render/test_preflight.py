@@ -141,7 +141,7 @@ REFUSED = {
     "a worker without a thread": ({"app_web_threads": 0}, ["app_web_threads is 0", "from 1"]),
     "Flower without Celery": ({"app_flower_enabled": True}, ["app_flower_enabled needs app_celery"]),
     "a Celery app that is a path": ({"app_celery": "shop/worker.py"}, ["app_celery is", "shop.worker:app"]),
-    "Celery without a broker": ({"app_celery": "shop"}, ["no broker on this host", "app_broker_url"]),
+    "Celery without a broker": ({"app_celery": "shop"}, ["no group brokers", "app_broker_url"]),
     "a beat on each of two hosts": (
         {"app_celery": "shop", "app_broker_url": "redis://queue.example.org/0"},
         ["each of the 2 hosts", "app_beat_scheduler", "app_beat_enabled"],

@@ -78,19 +78,26 @@ def test_nginx_is_tested_before_it_is_reloaded(bundle: Bundle):
         yield "roles/nginx/handlers/main.yml:1: nothing reloads nginx"
 
 
+def in_order(bundle: Bundle, role: str, path: str) -> list[Task]:
+    """Return the tasks of a file in the order they run in, with those of the files it imports."""
+    found = []
+    for task in bundle.tasks(role):
+        if task.path == path:
+            found.append(task)
+            if task.module == "ansible.builtin.import_tasks":
+                found += in_order(bundle, role, f"roles/{role}/tasks/{task.args}")
+    return found
+
+
 @law
 def test_every_role_flushes_its_handlers_at_its_end(bundle: Bundle):
     """A play that breaks off later would lose them, and the next run would find nothing changed."""
     for role in bundle.roles:
-        tasks = list(bundle.tasks(role))
-        order = [str(task.args) for task in tasks if task.path.endswith("/main.yml")]
-        files = [f"roles/{role}/tasks/{name}" for name in order] if order else []
+        whole = in_order(bundle, role, f"roles/{role}/tasks/main.yml")
         # A file no main.yml imports is entered by itself, and ends by itself.
-        alone = [
-            path for path in bundle.task_files(role) if path not in files and not path.endswith("/main.yml")
-        ]
-        for sequence in [files, *([path] for path in alone)]:
-            steps = [task for path in sequence for task in tasks if task.path == path]
+        reached = {task.path for task in whole}
+        alone = [path for path in bundle.task_files(role) if path not in reached]
+        for steps in [whole, *(in_order(bundle, role, path) for path in alone)]:
             last_notice = max((at for at, task in enumerate(steps) if notified(task)), default=-1)
             last_flush = max(
                 (at for at, task in enumerate(steps) if task.args == "flush_handlers"), default=-1

@@ -12,9 +12,10 @@ COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "s
 # Commands that only look; {{ … }} reads as `_`. Whatever is not here says when it changed something.
 READS = [
     r"/usr/bin/python3 -c \"import apt; .*\"",
-    r"getent (passwd|group) _",
+    r"getent (passwd|group) (_|redis)",
     r"grep --.*",
     r"openssl x509 -checkend .*",
+    r"nft --json list table inet redis_clients",
     r"nginx -t( -q)?",
     r"releasectl --app _ (--json )?(status|list)",
     r"rabbitmqctl --quiet --formatter json list_(users|vhosts|user_permissions|queues)( .*)?",

@@ -8,6 +8,9 @@ about them, each variable read literally (no templates):
     variable, even as an empty list, is a target host; others in the inventory are left alone.
 `ansible_port`
     the loopback port its sshd is published on.
+`base_address`
+    its address on the network of the inventory's hosts, from a /24 that nothing else here uses; otherwise
+    podman chooses.
 `target_host_debian`
     13 (the default) or 12.
 `target_host_image`

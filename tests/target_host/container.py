@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -36,6 +37,22 @@ def container_name(inventory: Inventory, host: Host) -> str:
 def network_name(inventory_name: str) -> str:
     """Return the name of the network that the hosts of one inventory share."""
     return f"target-{inventory_name}"
+
+
+def network_options(inventory: Inventory) -> list[str]:
+    """Return podman's options for the network of the inventory's hosts: around the addresses they ask for.
+
+    Raises TargetHostError when these are of several networks, which hosts of one inventory do not have.
+    """
+    asked = {
+        ipaddress.ip_network(f"{host.address}/24", strict=False) for host in inventory.hosts if host.address
+    }
+    if len(asked) > 1:
+        networks = ", ".join(sorted(map(str, asked)))
+        raise TargetHostError(
+            f"{inventory.path}: base_address of its hosts is in {networks}; choose one of them"
+        )
+    return [f"--subnet={network}" for network in asked]
 
 
 def existing(inventory: Inventory) -> dict[str, Container]:
@@ -114,6 +131,7 @@ def create_options(inventory: Inventory, host: Host, limits: list[str]) -> list[
         f"--name={name}",
         f"--hostname={host.name}",
         f"--network={network_name(inventory.name)}",
+        *([f"--ip={host.address}"] if host.address else []),
         # Hosts of one inventory find each other by name.
         f"--network-alias={host.name}",
         *(f"--publish=127.0.0.1:{pair}" for pair in published(host)),
@@ -138,7 +156,7 @@ def create(inventory: Inventory, host: Host, log: Log) -> None:
         raise TargetHostError(f"{host.name}: podman has no image {host.image} (target_host_image)")
     network = network_name(inventory.name)
     if run(as_root(["podman", "network", "exists", network]), check=False).returncode != 0:
-        run(as_root(["podman", "network", "create", network]))
+        run(as_root(["podman", "network", "create", *network_options(inventory), network]))
     podman = ["podman", *runtime.podman_options()]
     options = create_options(inventory, host, runtime.limit_options(runtime.read_facts()))
     run(as_root([*podman, "create", *options, wanted_image(host)]), timeout_seconds=120)

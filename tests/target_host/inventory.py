@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ class Host:
     url: str | None = None
     app: str | None = None
     ops_prefix: str = ""
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,17 @@ def _host(name: str, values: Mapping[str, Any]) -> Host:
         url=values.get("target_host_url"),
         app=values.get("app_name"),
         ops_prefix=values.get("app_ops_prefix", ""),
+        address=_address(name, values.get("base_address")),
     )
+
+
+def _address(name: str, value: object) -> str | None:
+    try:
+        return str(ipaddress.IPv4Address(str(value))) if value else None
+    except ValueError:
+        raise TargetHostError(
+            f"{name}: base_address is {value!r}; it must be an address such as 10.0.0.11"
+        ) from None
 
 
 def _is_port(value: object) -> bool:

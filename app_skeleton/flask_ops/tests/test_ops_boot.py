@@ -3,9 +3,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from flask_ops import boot
+from flask_ops import addresses, boot
 from flask_ops.settings import Mistakes
 
 
@@ -56,6 +57,56 @@ def test_celery_is_told_its_broker_with_the_password(monkeypatch, credentials, t
     for name, password in passwords.items():
         credentials(f"{name}_password", password)
     assert boot.broker_environment() == {boot.BROKER: found}
+
+
+@pytest.mark.parametrize(
+    ("variable", "told", "password", "found"),
+    [
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg://shop@db:5432/shop?sslmode=require",
+            "p@s/s",
+            "shop:p%40s%2Fs@db:5432",
+        ),
+        ("DATABASE_URL", "postgresql://shop@[fd00::5]:5432/shop", "pw", "shop:pw@[fd00::5]:5432"),
+        ("REDIS_URL", "rediss://shop@db:6379/0?ssl_ca_certs=/etc/shop/redis.crt", "pw", "shop:pw@db:6379"),
+        ("REDIS_URL", "redis://cache/1", "pw", ":pw@cache"),
+        ("REDIS_URL", "unix:///run/redis/redis.sock?db=0", "pw", ":pw@"),
+    ],
+)
+def test_address_without_a_password_gets_it_inside_the_process(
+    monkeypatch, credentials, variable, told, password, found
+):
+    monkeypatch.setenv(variable, told)
+    credentials(addresses.PASSWORDS[variable], password)
+    address = addresses.address_environment()[variable]
+    assert urlsplit(address).netloc == found
+    assert address.replace(f"//{found}", "", 1) == told.replace(f"//{urlsplit(told).netloc}", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "password"),
+    [
+        ("postgresql+psycopg:///shop?host=/run/postgresql", "pw"),  # the account itself signs in
+        ("postgresql://shop:own@db/shop", "pw"),
+        ("postgresql://shop@db/shop", None),
+        ("", "pw"),
+    ],
+)
+def test_address_that_wants_no_password_stays(monkeypatch, credentials, told, password):
+    monkeypatch.setenv("DATABASE_URL", told)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    if password:
+        credentials("database_password", password)
+    assert addresses.address_environment() == {}
+
+
+def test_app_that_knows_no_credentials_finds_the_password_in_its_address(monkeypatch, credentials):
+    credentials("database_password", "from-the-file")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://shop@db/shop")
+    monkeypatch.delenv("BROKER_URL", raising=False)
+    boot.export_secrets()
+    assert os.environ["DATABASE_URL"] == "postgresql://shop:from-the-file@db/shop"
 
 
 def test_broker_that_somebody_named_to_celery_stays(monkeypatch, credentials):

@@ -66,6 +66,23 @@ def test_every_port_is_published_on_the_loopback_alone(inventory):
     assert ports == ["--publish=127.0.0.1:2201:22", "--publish=127.0.0.1:8443:8443"]
 
 
+def test_container_gets_the_address_its_host_asks_for(inventory):
+    host = Host("app1", 2201, (), address="10.0.0.11")
+    assert "--ip=10.0.0.11" in container.create_options(inventory, host, [])
+    assert not any(option.startswith("--ip=") for option in container.create_options(inventory, HOST, []))
+
+
+def test_network_is_made_around_the_addresses_its_hosts_ask_for(tmp_path):
+    def asking(*addresses):
+        hosts = tuple(Host(f"app{n}", 2201 + n, (), address=each) for n, each in enumerate(addresses))
+        return container.network_options(Inventory(tmp_path / "t-one", hosts, tmp_path / "state"))
+
+    assert asking(None, None) == []
+    assert asking("10.0.0.11", None, "10.0.0.12") == ["--subnet=10.0.0.0/24"]
+    with pytest.raises(TargetHostError, match=r"10\.0\.0\.0/24, 10\.0\.1\.0/24"):
+        asking("10.0.0.11", "10.0.1.11")
+
+
 def test_unchanged_container_is_worth_no_word(inventory):
     assert container.differences(inventory, HOST, made(inventory)) == []
 

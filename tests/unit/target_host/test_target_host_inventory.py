@@ -43,6 +43,7 @@ def test_debian_13_unless_said_otherwise():
         ("target_host_ports", ["{{ port }}:8443"]),
         ("target_host_debian", 11),
         ("target_host_debian", "13"),
+        ("base_address", "10.0.0.300"),
     ],
 )
 def test_unusable_value_is_refused_by_the_names_of_host_and_variable(variable, value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 
+from .addresses import address_environment
 from .broker import celery_url
 from .settings import Reader, SettingError, credential, credential_path, json_value, setting
 
@@ -65,4 +66,5 @@ def export_secrets() -> None:
     :raises Mistakes: as :func:`secret_environment`.
     """
     os.environ.update(secret_environment())
+    os.environ.update(address_environment())
     os.environ.update(broker_environment())

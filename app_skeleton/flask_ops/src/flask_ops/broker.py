@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from .addresses import place_of
 from .settings import credential
 
 
@@ -20,9 +21,7 @@ def celery_url(url: str) -> str:
     password = credential("broker_password", None)
     if not parts.scheme.startswith("amqp"):
         password = password or credential("redis_password", None)
-    place = parts.netloc
-    if password and parts.password is None:
-        place = f"{parts.username or ''}:{quote(password, safe='')}@{place.rpartition('@')[2]}"
+    place = place_of(parts, password)
     if parts.scheme == "unix":
         # Celery calls a unix socket by another name than redis-py, and a database too.
         number = parse_qs(query).get("db", ["0"])[0]
