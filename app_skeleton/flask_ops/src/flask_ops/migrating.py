@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from . import database, expanding, lock_waits
-from .logs import LineFormatter, LineHandler
 from .settings import SettingError, choice, number, service
 
 MODE = "FLASK_OPS_MIGRATE"
@@ -170,6 +169,9 @@ def tell(level: int, event: str, error: BaseException | None = None, **fields: o
 
     Alembic's usual ``env.py`` switches off every logger there is (``logging.config.fileConfig``).
     """
+    # Only where there is something to say: whoever asks for the schema waits for each import.
+    from .logs import LineFormatter, LineHandler
+
     handler = LineHandler()
     handler.setFormatter(LineFormatter(console=sys.stdout.isatty()))
     info = (type(error), error, error.__traceback__) if error is not None else None
