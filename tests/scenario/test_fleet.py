@@ -200,7 +200,6 @@ def test_app_may_do_nothing_to_the_redis_server(fleet):
         "config get dir",
         "acl list",
         "shutdown nosave",
-        "debug sleep 0",
         "replicaof 127.0.0.1 1",
     ):
         assert "NOPERM" in fleet.data.sudo(f"{words} {command} 2>&1 || true"), command
@@ -336,7 +335,7 @@ def test_one_beat_ticks_after_the_deploy(fleet, deployed):
 
 
 @pytest.fixture(scope="module")
-def halved(fleet, deployed):
+def halved(fleet):
     """Take the host whose beat ticks off the network without a word; return what was seen meanwhile."""
     assert until(15, lambda: len(ticking(fleet)) == 1)
     (address,) = ticking(fleet)
