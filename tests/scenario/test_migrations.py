@@ -41,7 +41,7 @@ def upgrade():
     {does}
 """
 # Somebody's report: it reads a row, and keeps its transaction open.
-HOLD = "BEGIN; SELECT * FROM stock FOR SHARE; SELECT pg_sleep({seconds}); COMMIT;"
+HOLD = "BEGIN; SELECT * FROM stock FOR SHARE; SELECT pg_sleep(400); COMMIT;"
 READER_MAY_WAIT_SECONDS = 2
 READERS = 2
 
@@ -94,11 +94,11 @@ class Stock:
         return self.told("the migration waits for a lock", f"-t {NAME}-migrate")
 
     @contextmanager
-    def held(self, seconds):
-        """Keep a transaction open that a migration of the table must wait for."""
+    def held(self):
+        """Keep a transaction open that a migration of the table must wait for, to the end of the block."""
         unit = f"report-of-{NAME}"
         command = f"systemd-run --quiet --collect --unit={unit} --uid={NAME} --setenv=PGAPPNAME=report"
-        self.site.sudo(f'{command} psql --no-psqlrc -d {NAME} -c "{HOLD.format(seconds=seconds)}"')
+        self.site.sudo(f'{command} psql --no-psqlrc -d {NAME} -c "{HOLD}"')
         theirs = "FROM pg_stat_activity WHERE application_name = 'report' AND xact_start IS NOT NULL"
         assert until(10, lambda: self.query(f"SELECT count(*) {theirs}") == "1")
         try:
@@ -167,12 +167,12 @@ def blocked(stock, code_alone):
     stock.revision("r2", "r1", "op.execute('ALTER TABLE stock ADD COLUMN price int')")
     seen = SimpleNamespace(before=stock.status())
     with Readers(stock.app) as seen.readers:
-        with stock.held(60):
+        with stock.held():
             seen.gave_up = stock.deploy("ALTER behind a long transaction")
             seen.between, seen.failed = stock.status(), failed_units(stock.site)
             seen.heads = stock.query("SELECT version_num FROM alembic_version")
         with ThreadPoolExecutor() as pool:
-            with stock.held(60):
+            with stock.held():
                 before = stock.waits()
                 deploying = pool.submit(stock.deploy, "ALTER behind a shorter one")
                 assert until(60, lambda: stock.waits() > before), "the migration never waited"
@@ -193,7 +193,7 @@ def test_readers_wait_no_longer_than_they_may_behind_a_migration(blocked):
 def test_migration_that_cannot_have_its_table_gives_up_and_says_who_has_it(blocked):
     assert blocked.gave_up.returncode == 2, blocked.gave_up.tail()
     assert "failed; the old release serves (releasectl exit 2)" in blocked.gave_up.words
-    named = r"gave up on a lock; attempt 5 of 5 waited for pid \d+ \(stock, report, active, \d+ s\)"
+    named = rf"gave up on a lock; attempt 5 of 5 waited for pid \d+ \({NAME}, report, active, \d+ s\)"
     assert re.search(named, blocked.gave_up.words), blocked.gave_up.tail()
 
 
@@ -206,7 +206,7 @@ def test_migration_that_gives_up_leaves_everything_as_it_was(blocked):
 def test_migration_succeeds_once_the_table_is_free_and_says_how_often_it_tried(blocked):
     blocked.waited.ok()
     assert blocked.after["active"] != blocked.before["active"]
-    assert re.search(r"attempt \d of 5 waited for pid \d+ \(stock, report, ", blocked.waited.words)
+    assert re.search(rf"attempt \d of 5 waited for pid \d+ \({NAME}, report, ", blocked.waited.words)
 
 
 @pytest.fixture(scope="module")
