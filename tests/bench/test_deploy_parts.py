@@ -153,6 +153,9 @@ def test_verdict_holds_the_limits_against_the_medians(bench):
         "deploy at least 3 times as fast as Ansistrano's steps: 4.0 times, held",
     ]
     assert "held" not in report.verdict(report.results(bench), 1, quiet=False).lower()
+    classic = bench.runs[kinds.Classic.title, rounds.DEPLOY]
+    classic[:] = [replace(classic[0], seconds=11.9)]
+    assert "3.0 times, NOT HELD" in report.verdict(report.results(bench), 1, quiet=True)
 
 
 def test_busy_machine_is_said_in_the_report(bench):

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import PROJECT_DIR
 
-TIMEOUT_SECONDS = 600
+TIMEOUT_SECONDS = 1800
 CALLBACK_DIR = Path(__file__).with_name("callback")
 ANSIBLE_PLAYBOOK = PROJECT_DIR / ".venv/bin/ansible-playbook"
 #: What a controller starts to reach a host. rsync starts ssh; sftp too, but by its full path.

@@ -66,6 +66,8 @@ def test_answer_is_the_tasks_own(run):
     # Apart from each other: on a terminal they would be one text.
     assert told["stderr"] == "progress\n"
     assert json.loads(told["stdout"]) == told["answer"]
+    # It was given nothing to read.
+    assert told["stdout"].endswith("}")
 
 
 def test_what_only_looks_changes_nothing(run):
