@@ -18,6 +18,8 @@ RELEASECTL_KEYS = {
     "idle_close_seconds", "start_timeout_seconds", "ops_prefix",
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
     "companions", "worker_stop_timeout_seconds", "migrate_skip",
+    "access_log", "bake_seconds", "bake_error_share", "bake_slowdown",
+    "warm_seconds", "hooks", "hook_timeout_seconds",
 }  # fmt: skip
 
 
