@@ -119,7 +119,7 @@ class App:
         """Somebody whose webhooks it takes."""
         return Sender(self.web, self.site.state_dir / "secrets")
 
-    def sudo(self, command: str, *, user: str = "root", timeout_seconds: float = 120) -> str:
+    def sudo(self, command: str, *, user: str = "root", timeout_seconds: float = 600) -> str:
         """Run a shell command on its host and return what it printed.
 
         :raises TargetHostError: if it fails.
