@@ -94,7 +94,6 @@ def story(site, copied_app):
         seen.active.append(status_of(site)["active"])
         play("verify while closed", "verify")
         play("converging while closed", "site")
-        play("going forward while closed", "deploy", extra={"app_source": str(source)})
         seen.still = status_of(site)["maintenance"]
         seen.before_opening = time.monotonic()
         play("opening", "maintenance", extra={"release_maintenance": "off"})
