@@ -15,7 +15,7 @@ import pytest
 import yaml
 from rendering import ROOT, environment
 
-PARTS = ("settings", "limits", "checks", "celery")
+PARTS = ("settings", "limits", "checks", "celery", "hooks")
 # No refusal may print this.
 HIDDEN = "correct-horse-battery"
 RIGHT = {
