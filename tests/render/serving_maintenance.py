@@ -107,8 +107,8 @@ def release(site, *, all_of_it=True):
 
 def connect(site, port, source="127.0.0.1"):
     """Return a connection, over TLS to the TLS port."""
-    connection = http.client.HTTPConnection(site["name"], timeout=10)
-    connection.sock = socket.create_connection(("127.0.0.1", port), 10, (source, 0))
+    connection = http.client.HTTPConnection(site["name"], timeout=30)
+    connection.sock = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
     if port == site["https_port"]:
         connection.sock = CONTEXT.wrap_socket(connection.sock, server_hostname=site["name"])
     return connection
