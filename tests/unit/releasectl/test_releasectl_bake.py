@@ -77,6 +77,8 @@ def test_good_release_stays_and_what_was_seen_is_told(baked, visitors):
 def test_release_that_crashes_while_it_is_watched_is_switched_back(baked):
     first, second = baked.put(1), baked.put(2, {"crash_when": str(baked.watched)})
     baked.serve(first)
+    # Over as soon as it is seen, however busy the machine.
+    baked.configure(bake_seconds=20)
     run = baked.run("activate", second)
     assert (run.code, run.json["result"]) == (3, "switched back")
     assert f"inbox-web@{second}.service crashed while it was watched" in run.error["cause"]
@@ -89,6 +91,8 @@ def test_release_that_is_no_longer_ready_is_switched_back(baked, monkeypatch):
     monkeypatch.setattr(bake, "NOT_READY_SECONDS", 0.3)
     first, second = baked.put(1), baked.put(2, {"unready_when": str(baked.watched)})
     baked.serve(first)
+    # Over as soon as it is seen, however busy the machine.
+    baked.configure(bake_seconds=20)
     run = baked.run("activate", second)
     assert run.code == 3
     assert "was not ready for 0.3 s while it was watched" in run.error["cause"]
@@ -99,6 +103,8 @@ def test_release_that_is_no_longer_ready_is_switched_back(baked, monkeypatch):
 def test_release_that_answers_with_errors_is_switched_back(baked, visitors):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
+    # Over as soon as it is seen, however busy the machine.
+    baked.configure(bake_seconds=20)
     baked.access_log.write_text(line(first) * 60 + line(first, 500))
     visitors([line(second)] * 57 + [line(second, 500)] * 2 + [line("", 502, "-")])
     run = baked.run("activate", second)
@@ -119,6 +125,8 @@ def test_release_no_worse_than_the_one_before_stays(baked, visitors):
 def test_release_that_is_several_times_as_slow_is_switched_back(baked, visitors):
     first, second = baked.put(1), baked.put(2)
     baked.serve(first)
+    # Over as soon as it is seen, however busy the machine.
+    baked.configure(bake_seconds=20)
     baked.access_log.write_text(line(first, seconds="0.050") * 60)
     visitors([line(second, seconds="0.010")] * 50 + [line(second, seconds="0.000, 0.400")] * 5)
     run = baked.run("activate", second)
