@@ -85,16 +85,22 @@ class _Watch:
             raise instance.failure(self.host, self.release_id, cause, self.since, answer)
 
     def _look_at_answers(self) -> None:
+        verdict = self._verdict()
+        if verdict:
+            # Who waits while a process that crashed is started again waits long: that is the cause to tell.
+            self._look_at_units()
+            raise self._failure(f"{verdict}: {self.answers}; {self.old} before: {self.before}")
+
+    def _verdict(self) -> str:
+        """Return what is wrong with the answers so far, empty where nothing is, or too few were given."""
         new, old, settings = self.answers, self.before, self.host.settings
         if new.count < ENOUGH_ANSWERS:
-            return
+            return ""
         if new.error_share > old.error_share + settings.bake_error_share:
-            raise self._failure(f"{self.release_id} answers with errors: {new}; {self.old} before: {old}")
-        if old.count < ENOUGH_ANSWERS:
-            return
+            return f"{self.release_id} answers with errors"
         limit = max(old.p95_seconds * settings.bake_slowdown, old.p95_seconds + NOTICEABLE_SECONDS)
-        if new.p95_seconds > limit:
-            raise self._failure(f"{self.release_id} is slow: {new}; {self.old} before: {old}")
+        slow = old.count >= ENOUGH_ANSWERS and new.p95_seconds > limit
+        return f"{self.release_id} is slow" if slow else ""
 
     def _failure(self, cause: str, unit: str = "") -> Failed:
         unit = unit or self.host.service(self.release_id)
