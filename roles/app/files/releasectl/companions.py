@@ -68,7 +68,9 @@ def found(host: Host) -> list[Companion]:
 def foreign(host: Host, active: str | None) -> list[Companion]:
     """Return the companions that are up and should not be: another release's, or no longer asked for."""
     mine = set(units.companions(host.settings.app, active, wanted(host, active))) if active else set()
-    return [one for one in found(host) if one.unit not in mine and not one.leaving]
+    # One may have left between the list of those that are up and the question how they are.
+    there = [one for one in found(host) if one.state.active != "inactive"]
+    return [one for one in there if one.unit not in mine and not one.leaving]
 
 
 def busy(host: Host) -> set[str]:
