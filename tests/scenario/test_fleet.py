@@ -302,7 +302,7 @@ def test_verify_fails_where_somebody_opened_the_database(fleet):
 def deployed(fleet, copied_app):
     """Deploy a changed copy of the app to all hosts; return what was seen."""
     before = {site.name: site.web.release() for site in fleet.apps}
-    source = copied_app("src/inbox/wsgi.py", '"""', '"""Of a fleet. ')
+    source = copied_app("src/inbox/wsgi.py", "The app as gunicorn", "The app, on several hosts, as gunicorn")
     play = fleet.play("deploy", extra={"app_source": str(source)}, label="deploy to three hosts").ok()
     durations.record(play.title, play.seconds)
     return SimpleNamespace(play=play, before=before)
@@ -319,7 +319,8 @@ def test_deploy_leaves_all_hosts_on_the_same_new_release(fleet, deployed):
     assert not set(after.values()) & set(deployed.before.values())
 
 
-def test_deploy_migrates_once(fleet, deployed):
+def test_deploy_migrates_once_at_most(fleet, deployed):
+    """Not at all where the database has what the release needs."""
     release = fleet.apps[0].web.release()
     migrated = [
         site.name
@@ -327,7 +328,7 @@ def test_deploy_migrates_once(fleet, deployed):
         for entry in ledger(site)
         if entry.get("command") == "migrate" and entry.get("release") == release
     ]
-    assert len(migrated) == 1, migrated
+    assert len(migrated) <= 1, migrated
 
 
 def test_one_beat_ticks_after_the_deploy(fleet, deployed):
