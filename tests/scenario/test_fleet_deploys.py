@@ -162,26 +162,3 @@ def test_deploy_that_was_killed_is_finished_by_the_next(fleet, change, boundary)
     active = settled(fleet)
     page = (PROJECT_DIR / extra["app_source"] / PAGE).read_text()
     assert page.partition("<!-- ")[2][:12] in fleet.apps[2].web.get("/auth/sign-in").text, active
-
-
-def test_host_that_freezes_half_way_is_told_of_and_mended_by_the_next_run(fleet, change):
-    extra, frozen = change(), fleet.apps[2]
-    before = same(actives(fleet))
-    running = begin(fleet, extra)
-    assert until(180, lambda: BOUNDARIES[1] in running.log.read_text(), 0.05), running.log.read_text()[-2000:]
-    freeze(frozen, "STOP")
-    try:
-        assert running.process.wait(300) != 0
-    finally:
-        freeze(frozen, "CONT")
-    words = " ".join(running.log.read_text().split())
-    assert f"{frozen.name}: unreachable: what serves there is not known" in words, words[-3000:]
-    assert [status_of(site)["active"] for site in fleet.apps[:2]] == [before, before]
-    fleet.play("deploy", label="deploy after a host was frozen", extra=extra).ok()
-    assert settled(fleet) != before
-
-
-def freeze(site, name):
-    """Stop every process that answers by SSH, or let them go on; by the container, which needs no SSH."""
-    command = ["podman", "exec", site.container, "pkill", f"-{name}", "sshd"]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
