@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from releasectl import clock, layout, systemd
+from test_releasectl_activation import die_at
 
 
 @pytest.fixture
@@ -207,17 +208,9 @@ def test_command_killed_at_any_move_of_a_link_is_repeated(apphost, two, monkeypa
     words = [second if word == "SECOND" else word for word in words]
     if words[-1] != "25":
         apphost.ok("canary", second, "--share", 25)
-    left, rename = [step], layout.Path.replace
-
-    def dying(path, target):
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-        return rename(path, target)
-
-    monkeypatch.setattr(layout.Path, "replace", dying)
-    os.waitpid(apphost.fork(*words), 0)
-    monkeypatch.setattr(layout.Path, "replace", rename)
+    with monkeypatch.context() as patched:
+        die_at(patched, layout.Path, "replace", step + 1, False, signal.SIGKILL)
+        os.waitpid(apphost.fork(*words), 0)
     # Whatever it left: who has the canary's slot is led to an instance that runs.
     if slots(apphost):
         assert way(apphost) in (str(apphost.layout.socket(first)), str(apphost.layout.socket(second)))

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from releasectl import layout, maintenance
+from test_releasectl_activation import die_at
 
 UGLY = """<script>alert("x")</script> & 'bye' \\ <!--# echo var="x" --> é ü"""
 
@@ -166,22 +167,13 @@ def test_site_can_be_closed_while_a_deploy_holds_the_lock(apphost):
 def test_command_killed_at_any_rename_leaves_a_whole_state_and_is_repeated(apphost, monkeypatch, calls):
     """Killed before its nth rename, or after the last: closed as before, or closed as asked."""
     apphost.ok("maintenance", "on", "--reason", "Before", "--retry-after", 60)
-    left, rename = [calls], layout.Path.replace
-
-    def dying(path, target):
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-        return rename(path, target)
-
-    monkeypatch.setattr(layout.Path, "replace", dying)
-    _, status = os.waitpid(apphost.fork("maintenance", "on", "--reason", "After", "--retry-after", 90), 0)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        die_at(patched, layout.Path, "replace", calls + 1, False, signal.SIGKILL)
+        _, status = os.waitpid(apphost.fork("maintenance", "on", "--reason", "After", "--retry-after", 90), 0)
     # Two files, a link, and what Prometheus is told.
     assert os.WIFSIGNALED(status) == (calls < 4)
     told = apphost.ok("status")["maintenance"]
     assert told["reason"] == ("After" if calls >= 3 else "Before")
-    monkeypatch.setattr("releasectl.cli.os.geteuid", lambda: 0)
     assert apphost.ok("maintenance", "on", "--reason", "After", "--retry-after", 90)["changed"] is (calls < 3)
     assert apphost.ok("maintenance", "off")["changed"] is True
     assert kept(apphost) == [".maintenance.lock"]
