@@ -78,18 +78,23 @@ def require(host: Host) -> None:
     :raises Locked: naming the holder.
     """
     lock = held(host)
-    if lock is None:
-        return
-    if lock.token != own_token():
+    if lock is not None and not _renewed(host, lock):
         raise _refusal(host, lock)
-    renew(host)
 
 
 def renew(host: Host) -> None:
     """Begin the lease anew, if this command's own lock is in force."""
     lock = held(host)
-    if lock is not None and lock.token == own_token():
-        _write(host, dataclasses.replace(lock, seen=time.time()))
+    if lock is not None:
+        _renewed(host, lock)
+
+
+def _renewed(host: Host, lock: Lock) -> bool:
+    """Begin a lock's lease anew if it is this command's own; return whether it is."""
+    if lock.token != own_token():
+        return False
+    _write(host, dataclasses.replace(lock, seen=time.time()))
+    return True
 
 
 def take(host: Host, reason: str, lease_seconds: float | None, controller: str, over: str | None) -> Result:
