@@ -349,3 +349,32 @@ for state in ("revoked", "failure"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1.0", "2.0"]
+
+
+@pytest.fixture
+def held(tmp_path):
+    """Start a beat whose hold file is there; return it once it waits."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    beat = Unit(tmp_path, "--app", "flask_ops.worker", "beat", FLASK_OPS_HOLD_FILE=str(hold))
+    beat.hold = hold
+    try:
+        beat.wait_for("beat waits for its turn")
+        yield beat
+    finally:
+        beat.process.kill()
+        beat.process.wait()
+
+
+def test_beat_that_is_held_asks_systemd_for_time_and_does_not_begin(held):
+    assert held.told.recv(100) == b"EXTEND_TIMEOUT_USEC=30000000"
+    assert "beat: Starting" not in held.output.read_text()
+    held.hold.unlink()
+    assert held.told.recv(100) == b"READY=1"
+    held.wait_for("beat: Starting")
+    held.wait_for("Scheduler: Sending due task")
+
+
+def test_beat_that_is_held_leaves_at_once_when_it_is_told_to(held):
+    assert held.stop() == -signal.SIGTERM
+    assert "Sending due task" not in held.output.read_text()

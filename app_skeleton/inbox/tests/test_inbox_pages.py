@@ -34,6 +34,11 @@ def test_page_can_be_used_by_everybody_and_loads_nothing_but_its_own(client, sig
     assert 'class="skip" href="#content"' in answer.text
 
 
+@pytest.mark.parametrize("path", ["/", "/auth/sign-in", "/nothing", "/api/v1/messages", "/static/inbox.css"])
+def test_no_other_site_loads_what_is_answered(client, path):
+    assert client.get(path).headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("path", ["/", "/admin/health"])
 def test_nobody_is_asked_to_sign_in_and_led_back(client, path):
     answer = client.get(path)

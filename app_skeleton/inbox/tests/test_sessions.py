@@ -1,7 +1,9 @@
 """How long a session is good, and what it holds of the database meanwhile."""
 
+import secrets
 import time
 
+import probe
 import psycopg
 import pytest
 from inbox.auth import sessions, users
@@ -174,3 +176,45 @@ def test_database_that_goes_away_in_a_page_is_a_page_that_says_so(with_one, clos
     assert answer.headers["Retry-After"] == "5"
     assert "The database does not answer." in answer.text
     assert "admin@example.org" in answer.text, "and still says who is signed in"
+
+
+# A changed secret key
+
+
+@pytest.fixture
+def with_keys(make_app, monkeypatch, tmp_path):
+    """Return a function that makes the app with a key, and keys of before; users are the same ones."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    database = f"sqlite:///{tmp_path}/one.sqlite"
+
+    def with_keys(key, *former):
+        (tmp_path / "app_secret_key_fallbacks").write_text("\n".join(former))
+        return probe.put_into(make_app(SECRET_KEY=key, SQLALCHEMY_DATABASE_URI=database))
+
+    return with_keys
+
+
+def test_nobody_is_signed_out_by_a_change_of_the_secret_key(with_keys):
+    old, new = (secrets.token_hex() for _ in range(2))
+    before = with_keys(old)
+    with before.app_context():
+        email = users.add("ann@example.org", PASSWORD, "admin").email
+    browser = before.test_client()
+    browser.post("/auth/sign-in", data={"email": email, "password": PASSWORD})
+    tokens = browser.post("/api/v1/tokens", json={"email": email, "password": PASSWORD}).json
+    cookie = cookie_of(browser)
+
+    def seen_by(app):
+        visitor = app.test_client()
+        visitor.set_cookie("session", cookie)
+        asked = {
+            name: visitor.open(path, method=method, headers={"Authorization": f"Bearer {tokens[name]}"})
+            for name, method, path in (
+                ("access_token", "GET", probe.PATH),
+                ("refresh_token", "POST", "/api/v1/tokens/refresh"),
+            )
+        }
+        return is_signed_in(visitor), {name: answer.status_code for name, answer in asked.items()}
+
+    assert seen_by(with_keys(new)) == (False, {"access_token": 401, "refresh_token": 401})
+    assert seen_by(with_keys(new, old)) == (True, {"access_token": 200, "refresh_token": 201})

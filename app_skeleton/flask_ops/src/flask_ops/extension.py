@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import async_views, declared_checks, propagation
+from . import async_views, declared_checks, former_keys, propagation
 from .errors import init_sentry
 from .health import Check, Readiness
 from .logs import configure_unless_configured
@@ -66,6 +66,7 @@ def _operate(app: Flask, checks: Iterable[Check]) -> Ops:
     declared = declared_checks.from_environment(app)
     ops = Ops(Readiness([*checks, *declared], context=app.app_context), Metrics(app))
     app.extensions["flask_ops"] = ops
+    former_keys.accept(app)
     async_views.install(app)
     return ops
 

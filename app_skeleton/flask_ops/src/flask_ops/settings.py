@@ -227,7 +227,7 @@ def credential(name: str, default: str | object | None = _REQUIRED) -> str | Non
         )
         raise SettingError(
             f"Credential {name!r} is missing: {place}. "
-            f"Put it in the app's credentials folder as a file named {name!r} and restart the unit."
+            f"Give {name!r} in app_secrets and run playbooks/site.yml."
         )
     return default
 

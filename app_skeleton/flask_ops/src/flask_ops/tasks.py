@@ -60,6 +60,11 @@ def connect() -> None:
         _begin(role)
 
 
+def role() -> str | None:
+    """Return what this process was started as: ``worker``, ``beat``, ``flower``, or None."""
+    return _state["role"]
+
+
 def _role_of(arguments: list[str]) -> str | None:
     """Return ``worker``, ``beat`` or ``flower`` if Celery's command line starts it, otherwise None."""
     if not any("celery" in "/".join(Path(program).parts[-2:]) for program in arguments[:1]):

@@ -9,9 +9,13 @@ from celery.app.utils import find_app
 
 from . import (
     boot,
+    hold,
     tasks,  # before the app: its metrics must find their directory
 )
 from .settings import setting
 
 boot.export_secrets()
 app = tasks.init_celery(find_app(setting("APP_CELERY")))
+if tasks.role() == "beat":
+    # Here: Celery opens the schedule before its own signal says that beat begins.
+    hold.wait()

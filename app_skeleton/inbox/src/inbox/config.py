@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask_ops.broker import celery_url
+from flask_ops.former_keys import former_keys
 from flask_ops.settings import Reader, SettingError, choice, credential, integer, setting
 from limits import parse
 from redis import Redis
@@ -71,7 +72,7 @@ def load(instance_path: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         "TASK_SOFT_SHUTDOWN_SECONDS": read(integer, "TASK_SOFT_SHUTDOWN_SECONDS", 30),
     }
     read.finish()
-    values |= _redis(redis_url, values["APP_NAME"]) | _tokens(secret_key) | overrides
+    values |= _redis(redis_url, values["APP_NAME"]) | _tokens(secret_key, former_keys()) | overrides
     # After the overrides: the database's password has been put into it.
     return values | {"SQLALCHEMY_DATABASE_URI": url or _development_database(instance_path)}
 
@@ -89,10 +90,13 @@ def _cookies(production: bool) -> dict[str, Any]:
     }
 
 
-def _tokens(secret_key: str) -> dict[str, Any]:
+def _tokens(secret_key: str, former: list[str]) -> dict[str, Any]:
+    key = _token_key(secret_key)
     return {
-        # A key of its own: a token can never pass for a session cookie, nor the other way round.
-        "JWT_SECRET_KEY": hashlib.blake2b(b"jwt", key=secret_key.encode()[:64]).hexdigest(),
+        "JWT_SECRET_KEY": key,
+        # A token says which key signed it, so that one of before a change of the secret key is still taken.
+        "JWT_KEY_ID": _key_id(key),
+        "JWT_KEYS": {_key_id(each): each for each in [*map(_token_key, former), key]},
         "JWT_ALGORITHM": "HS256",
         "JWT_TOKEN_LOCATION": ["headers"],
         "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=15),
@@ -100,6 +104,16 @@ def _tokens(secret_key: str) -> dict[str, Any]:
         "JWT_ENCODE_ISSUER": "inbox",
         "JWT_DECODE_ISSUER": "inbox",
     }
+
+
+def _token_key(secret_key: str) -> str:
+    """Return a key of its own: a token can never pass for a session cookie, nor the other way round."""
+    return hashlib.blake2b(b"jwt", key=secret_key.encode()[:64]).hexdigest()
+
+
+def _key_id(key: str) -> str:
+    """Return a name for a key that gives nothing of it away."""
+    return hashlib.blake2b(b"id", key=key.encode()[:64], digest_size=6).hexdigest()
 
 
 def _limit(name: str, default: str) -> str:

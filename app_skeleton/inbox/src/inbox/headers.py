@@ -20,7 +20,8 @@ def init_app(app: Flask) -> None:
 
 
 def restrict(response: Response) -> Response:
-    """Add a Content-Security-Policy to a page, and keep what a person sees out of shared caches."""
+    """Keep all answers out of other sites' pages; give pages a policy, and keep them out of shared caches."""
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     if response.mimetype == "text/html":
         for directive, value in POLICY.items():
             if getattr(response.content_security_policy, directive) is None:

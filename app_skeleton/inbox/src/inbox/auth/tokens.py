@@ -27,6 +27,8 @@ STAMP = "stamp"
 def init_app(app: Flask) -> None:
     """Check tokens in the app's way, and answer for bad ones as for every error."""
     jwt.init_app(app)
+    jwt.additional_headers_loader(lambda _identity: {"kid": current_app.config["JWT_KEY_ID"]})
+    jwt.decode_key_loader(_key)
     jwt.token_in_blocklist_loader(_is_revoked)
     jwt.unauthorized_loader(_unauthorized)
     jwt.invalid_token_loader(_unauthorized)
@@ -75,6 +77,11 @@ def revoke() -> None:
 
 def _lifetime_seconds() -> float:
     return current_app.config["JWT_REFRESH_TOKEN_EXPIRES"].total_seconds()
+
+
+def _key(header: dict[str, Any], _claims: dict[str, Any]) -> str:
+    """Return the key a token says it was signed with: today's, or one that was replaced and is still good."""
+    return current_app.config["JWT_KEYS"].get(header.get("kid"), current_app.config["JWT_SECRET_KEY"])
 
 
 def _is_revoked(_header: dict[str, Any], claims: dict[str, Any]) -> bool:
