@@ -1,0 +1,121 @@
+"""Debian 12 and 13 read what is rendered for monitoring; alerts fire when they should, and only then."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from rendering import INVENTORY, WATCHED, render
+from watching import ALERTS_DIR, UNITS, Tools
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """Render the inventory whose hosts are watched."""
+    return render(tmp_path_factory.mktemp("watched"), INVENTORY.with_name("watched.yml"), WATCHED).hosts
+
+
+@pytest.fixture(scope="module", params=["watch-12", "watch-13"])
+def tools(request, watched, tmp_path_factory):
+    with Tools(watched[request.param], tmp_path_factory.mktemp("tests")) as made:
+        yield made
+
+
+def test_prometheus_takes_its_settings(tools):
+    said = tools.output("promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+    assert "SUCCESS" in said
+    assert "7 rule files found" in said
+
+
+def test_prometheus_finds_no_rule_twice(tools):
+    said = tools.output(
+        "sh", "-c", "promtool check rules --lint=all --lint-fatal /etc/prometheus/rules/*.yml"
+    )
+    assert "FAILED" not in said
+
+
+def test_alertmanager_takes_its_settings(tools):
+    said = tools.output("amtool", "check-config", "/etc/prometheus/alertmanager.yml")
+    assert "3 receivers" in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=SiteDown", "severity=page"], "page"),
+        (["alertname=WorkerAway", "severity=ticket"], "ticket"),
+        (["alertname=Watchdog", "severity=ticket"], "watchdog"),
+        (["alertname=SomebodysOwn"], "ticket"),
+    ],
+)
+def test_alerts_go_to_whom_they_are_for(tools, labels, receiver):
+    command = ["amtool", "config", "routes", "test", "--config.file=/etc/prometheus/alertmanager.yml"]
+    assert tools.output(*command, *labels).strip() == receiver
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_takes_every_word_of_a_unit(tools, unit):
+    # It exits with 0 when it passes over a line: what it says decides.
+    assert tools.output("sh", "-c", f"systemd-analyze verify --man=no {unit} 2>&1") == ""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_is_shut_off_from_what_it_does_not_need(tools, unit):
+    said = tools.output("systemd-analyze", "security", "--no-pager", "--offline=true", unit)
+    assert float(said.splitlines()[-1].rsplit(":", 1)[1].split()[0]) <= 2.0, said
+
+
+@pytest.mark.parametrize("path", sorted(ALERTS_DIR.glob("*.yml")), ids=lambda path: path.stem)
+def test_alert(tools, path):
+    """Each test of the alert's file: it fires with all its words, and stays quiet."""
+    tools.test(path.stem, yaml.safe_load(path.read_text()))
+
+
+def test_promtool_sees_an_alert_that_should_have_fired(tools):
+    tests = yaml.safe_load((ALERTS_DIR / "SiteDown.yml").read_text())
+    tests["tests"][0]["alert_rule_test"][0]["exp_alerts"] = []
+    with pytest.raises(AssertionError, match="SiteDown"):
+        tools.test("spoilt", tests)
+
+
+def test_secrets_are_in_no_file(watched):
+    for host in watched.values():
+        for path in host.files:
+            assert "unused" not in host.read(path), path
+
+
+def test_each_host_is_asked_for_what_it_has(watched):
+    targets = json.loads(watched["watch-13"].read("/etc/prometheus/targets/inbox.json"))
+    asked = sorted(
+        f"{one['labels']['instance']} {one['labels']['job']} {one['targets'][0]}" for one in targets
+    )
+    assert asked == [
+        "data-13 node [2001:db8::21]:9100",
+        "data-13 postgres [2001:db8::21]:9187",
+        "watch-12 node 10.0.0.31:9100",
+        "watch-13 node 10.0.0.32:9100",
+        "www-12 app 10.0.0.11:9180",
+        "www-12 nginx 10.0.0.11:9113",
+        "www-12 node 10.0.0.11:9100",
+        "www-12 releasectl 10.0.0.11:9180",
+        "www-12 site 127.0.0.1:9115",
+        "www-12 tls 10.0.0.11:9180",
+    ]
+
+
+def test_exporters_listen_where_their_host_is_known(watched):
+    for host, address in (("www-12", "10.0.0.11"), ("data-13", "[2001:db8::21]")):
+        for kind, port in (("node", 9100), ("nginx", 9113), ("postgres", 9187), ("redis", 9121)):
+            path = f"/etc/systemd/system/prometheus-{kind}-exporter.service.d/50-exporters.conf"
+            assert f"--web.listen-address={address}:{port}" in watched[host].read(path)
+
+
+def test_who_watches_listens_to_its_own_host_alone(watched):
+    for unit, port in (
+        ("prometheus", 9090),
+        ("prometheus-alertmanager", 9093),
+        ("prometheus-blackbox-exporter", 9115),
+    ):
+        path = f"/etc/systemd/system/{unit}.service.d/50-monitoring.conf"
+        assert f"--web.listen-address=127.0.0.1:{port}" in watched["watch-12"].read(path)

@@ -1,0 +1,64 @@
+"""What a host tells of itself, and to whom."""
+
+from __future__ import annotations
+
+import pytest
+
+KINDS = {"node": 9100, "nginx": 9113, "postgres": 9187, "redis": 9121}
+
+
+def test_an_inventory_without_the_group_brings_none(host):
+    assert host.run("ls /usr/bin/prometheus-*").stdout == ""
+    assert host.run("getent passwd postgres-exporter prometheus").stdout == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_runs_at_boot_and_listens_to_its_own_host_alone(watched, kind):
+    service = watched.host.service(f"prometheus-{kind}-exporter.service")
+    assert service.is_running
+    assert service.is_enabled
+    places = [line.split()[3] for line in watched.sudo(f"ss -Hltn 'sport = {KINDS[kind]}'").splitlines()]
+    assert places == [f"127.0.0.1:{KINDS[kind]}"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_is_shut_off_from_what_it_does_not_need(watched, kind):
+    unit = f"prometheus-{kind}-exporter.service"
+    measured = watched.sudo(f"systemd-analyze security --no-pager {unit} | tail -1")
+    assert float(measured.rsplit(":", 1)[1].split()[0]) <= 2.0, measured
+
+
+@pytest.mark.long
+def test_postgresql_lets_its_exporter_read_statistics_and_nothing_else(watched):
+    asked = (
+        "SELECT rolsuper, rolcreatedb, rolcreaterole, rolpassword IS NULL, "
+        "ARRAY(SELECT b.rolname::text FROM pg_auth_members m JOIN pg_roles b ON b.oid = m.roleid"
+        " WHERE m.member = a.oid) "
+        "FROM pg_authid a WHERE rolname = 'postgres-exporter'"
+    )
+    assert watched.sudo(f'psql -At -c "{asked}"', user="postgres").strip() == "f|f|f|t|{pg_monitor}"
+    refused = watched.host.run(f"sudo -u postgres-exporter psql -d {watched.app} -c 'SELECT 1'")
+    assert refused.rc != 0, refused.stdout
+
+
+@pytest.mark.long
+def test_its_account_alone_is_let_in(watched):
+    assert watched.host.run("sudo -u prometheus psql -d postgres -U postgres-exporter -c 'SELECT 1'").rc != 0
+    assert (
+        watched.host.run("sudo -u prometheus redis-cli -s /run/redis/redis.sock ping").stdout.strip()
+        != "PONG"
+    )
+
+
+@pytest.mark.long
+def test_figures_are_told(watched):
+    wanted = {
+        "node": 'node_systemd_unit_state{name="nginx.service",state="active"',
+        "nginx": "nginx_up 1",
+        "postgres": "pg_up 1",
+        "redis": "redis_up 1",
+    }
+    for kind, line in wanted.items():
+        assert line in watched.sudo(f"curl -sS http://127.0.0.1:{KINDS[kind]}/metrics"), kind

@@ -1,0 +1,54 @@
+"""A provisioned host that was then put into the group `monitoring`, and what its Prometheus says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from testbed import converged, durations, sites
+from testbed.sites import Declaration, Site
+
+GROUPS = ("app_servers", "databases", "brokers", "monitoring")
+RECEIVER_PORT = 9099
+# No secret of anybody's: this host lives as long as its tests.
+TOKEN = "as-good-as-any-other"
+SETTINGS = {
+    "monitoring_scrape_interval": "5s",
+    "monitoring_page_by": ["webhook"],
+    "monitoring_ticket_by": ["webhook"],
+    "monitoring_webhook_url": f"http://127.0.0.1:{RECEIVER_PORT}/",
+    "monitoring_secrets": {"webhook_token": TOKEN},
+}
+
+
+def start(declaration: Declaration, say) -> Site:
+    """Start a provisioned host and switch monitoring on, as one would a year later."""
+    site = converged.start(declaration, say)
+    sites.write_inventory(
+        declaration.path,
+        declaration.name,
+        declaration.host_vars(),
+        {**declaration.group_vars, **SETTINGS},
+        groups=GROUPS,
+    )
+    play = site.play("site", label="site.yml with monitoring").ok()
+    durations.record(play.title, play.seconds)
+    return site
+
+
+def ask(site: Site, page: str) -> Any:
+    """Return what Prometheus' API says."""
+    answer = json.loads(site.sudo(f"curl -sS --max-time 10 'http://127.0.0.1:9090/api/v1/{page}'"))
+    assert answer["status"] == "success", answer
+    return answer["data"]
+
+
+def query(site: Site, expression: str) -> list[dict[str, Any]]:
+    """Return the series that an expression yields now."""
+    return ask(site, f"query?query={quote(expression)}")["result"]
+
+
+def rules(site: Site, kind: str) -> list[dict[str, Any]]:
+    """Return Prometheus' rules of a kind: `alert` or `record`."""
+    return [rule for group in ask(site, f"rules?type={kind}")["groups"] for rule in group["rules"]]
