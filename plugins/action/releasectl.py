@@ -70,9 +70,12 @@ def read(path):
 def receiving(incoming_dir, archives, contents):
     """Return the lines of a shell script that take archives from stdin, one after the other.
 
-    Each gets its name once all of it is there. The coreutils' head reads no byte more than it is told to.
+    Each gets its name once all of it is there. The coreutils' head reads no byte more than it is told to. At
+    the end the folder is removed with what is left in it.
     """
-    lines = ["set -eu", "umask 077"] if archives else []
+    folder = shlex.quote(incoming_dir)
+    # Of this run alone: another one that is refused takes nothing of this one's away.
+    lines = ["set -eu", "umask 077", f"mkdir {folder}", f"trap 'rm -rf '{folder} EXIT"] if archives else []
     for path, content in zip(archives, contents, strict=True):
         place = PurePosixPath(incoming_dir, path.name)
         part, wanted = shlex.quote(f"{place}.part"), hashlib.sha256(content).hexdigest()
@@ -85,11 +88,11 @@ def receiving(incoming_dir, archives, contents):
 
 
 def running(arguments):
-    """Return the lines that become releasectl."""
+    """Return the lines that run releasectl and end as it does."""
     words = [arguments["program"], "--app", arguments["app"], "--json", *arguments["words"]]
     told = {"RELEASECTL_BY": arguments["by"], "RELEASECTL_LOCK": arguments["lock"]}
     exports = [f"export {name}={shlex.quote(value)}" for name, value in told.items() if value]
-    return [*exports, f"exec {shlex.join(words)} < /dev/null"]
+    return [*exports, f"{shlex.join(words)} < /dev/null"]
 
 
 def parsed(text):

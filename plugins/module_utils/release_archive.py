@@ -9,6 +9,7 @@ import re
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def wheel_read(path: Path, name: str) -> bytes:
 
 
 def wheel_metadata(path: Path) -> dict:
-    """Return name, version, requirements and Python requirement of a wheel."""
+    """Return name, version, requirements, Python requirement and licences of a wheel."""
     with zipfile.ZipFile(path) as archive:
         (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         headers = HeaderParser().parsestr(archive.read(name).decode("utf-8", "replace"))
@@ -138,4 +139,16 @@ def wheel_metadata(path: Path) -> dict:
         "version": headers["Version"],
         "requires": headers.get_all("Requires-Dist") or [],
         "requires_python": headers["Requires-Python"] or "",
+        "licences": licences(headers),
     }
+
+
+def licences(headers: Message) -> list[dict]:
+    """Return a package's licences as a bill of materials has them: an expression, or what words there are."""
+    if expression := headers["License-Expression"]:
+        return [{"expression": expression}]
+    named = headers["License"] or ""
+    if named and "\n" not in named:  # some put the whole text there
+        return [{"license": {"name": named}}]
+    classifiers = [line for line in headers.get_all("Classifier") or [] if line.startswith("License :: ")]
+    return [{"license": {"name": line.rsplit(" :: ", 1)[-1]}} for line in classifiers]

@@ -7,13 +7,15 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.release_archive import normalise_wheel, sha256_file, wheel_metadata
 from ansible.module_utils.release_source import Refused
-from ansible.module_utils.release_tools import without_userinfo, write_text
+from ansible.module_utils.release_tools import run, tail, unlocked, without_userinfo, write_text
 
 try:
     from packaging.markers import InvalidMarker, Marker
@@ -25,7 +27,7 @@ except ImportError:  # said by require_packaging, in words
     Marker = None
 
 # Counts what wheel_metadata returns: with another count what was noted before is read anew.
-METADATA = 1
+METADATA = 2
 HASH = re.compile(r"--hash[= ](\w+:[0-9a-f]+)")
 NO_WHEEL = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -173,7 +175,7 @@ class Wheel:
         name, version = parse_wheel_filename(self.path.name)[:2]
         return f"{name}=={version} --hash=sha256:{self.sha256}"
 
-    @property
+    @cached_property
     def metadata(self) -> dict:
         """What it says of itself, read once: its folder is named by its content, and has nobody else's file.
 
@@ -259,13 +261,44 @@ def for_target(lock: Lock, target: Target) -> list[Entry]:
     return [chosen[name] for name in sorted(chosen)]
 
 
+@dataclass(frozen=True)
+class Builder:
+    """What sdists are built with: an environment out of hashed wheels, where pip's own would take any."""
+
+    folder: Path
+    lock: str
+    uv: str
+    python: str
+
+    def environment(self) -> str:
+        """Return its Python; it is made once for each state of the lock.
+
+        Raises Refused when that fails.
+        """
+        words = [sha256_file(Path(self.lock)), sys.version]
+        place = self.folder / hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+        python = place / "bin/python"
+        if not (place / "whole").is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            install = ["pip", "install", "--quiet", "--require-hashes", "--python", str(python)]
+            for command in (
+                ["venv", "--quiet", "--clear", "--python", self.python, str(place)],
+                [*install, "--requirements", self.lock],
+            ):
+                done = run([self.uv, *command], self.folder)
+                if done.returncode:
+                    raise Refused(f"{self.lock} cannot be installed to build with:\n{tail(done.stderr)}")
+            (place / "whole").touch()
+        return str(python)
+
+
 class WheelCache:
     """Wheels by digest, and for every locked entry which of its wheels a target takes."""
 
-    def __init__(self, folder: Path, target: Target, python: str) -> None:
-        """Use a folder, a target, and the interpreter whose pip downloads."""
+    def __init__(self, folder: Path, target: Target, python: str, builder: Builder) -> None:
+        """Use a folder, a target, the interpreter whose pip downloads, and what builds sdists."""
         self.wheels, self.choices = folder / "wheels", folder / "choices"
-        self.target, self.python = target, python
+        self.target, self.python, self.builder = target, python, builder
 
     def get(self, lock: Lock) -> list[Wheel]:
         """Return one wheel an entry; download only what no run has downloaded for this target before."""
@@ -331,10 +364,13 @@ class WheelCache:
         """Build a wheel from the hash-checked sdist, good for any machine when it is pure Python."""
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
             words = ["--no-binary", entry.name, "--ignore-requires-python", "--wheel-dir", scratch]
+            words += ["--no-build-isolation", "--check-build-dependencies"]
             done = self._pip("wheel", words, [entry], options, folder)
             built = list(Path(scratch).glob("*.whl"))
             if not built or not built[0].name.endswith("-none-any.whl"):
                 reason = "its sdist builds for one machine only" if built else f"pip says:\n{pip_says(done)}"
+                if advice := unlocked(done.stderr, self.builder.lock):
+                    raise Refused(f"{entry.requirement} does not build{advice}; {reason}")
                 raise Refused(
                     f"{entry.requirement} has no wheel for Python {self.target.minor} on"
                     f" {self.target.platform}, and none can be built here. Lock a version that has one"
@@ -347,7 +383,8 @@ class WheelCache:
         listed = folder / "requirements.txt"
         listed.write_text("\n".join([*options, *(entry.line for entry in entries)]) + "\n")
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-        command = [self.python, "-m", "pip", verb, *quiet, "--require-hashes", "--no-deps", *words]
+        where = ["--python", self.builder.environment()] if verb == "wheel" else []
+        command = [self.python, "-m", "pip", *where, verb, *quiet, "--require-hashes", "--no-deps", *words]
         done = subprocess.run([*command, "-r", str(listed)], capture_output=True, text=True, check=False)
         if "No module named pip" in done.stderr:
             raise Refused(f"{self.python} has no pip, which downloads wheels: install pip beside ansible")

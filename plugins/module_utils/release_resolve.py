@@ -46,6 +46,11 @@ ADVICE = (
     ),
     (r"there (is|are) (no|only the following) versions?", "there is no such version. Name one that there is"),
     (
+        r"no trusted hash was provided for: .(?P<what>[\w.-]+)",
+        "{what}, which something is built with, is not in the lock of build systems. Lock them with"
+        " `uv pip compile --generate-hashes`, and name that file in app_build_lock",
+    ),
+    (
         r"Failed to build .?(?P<what>[\w.=-]+)",
         "{what} has no wheel for {python}, and its source does not build here: it wants a compiler, or a"
         " library. Name a version, or a package, that has wheels; app_extra_packages and"
@@ -110,16 +115,19 @@ def given_lock(path: Path, wanted: Wanted, target: Target) -> Lock:
     return lock
 
 
-def made_lock(folder: Path, wanted: Wanted, target: Target, uv: str, python: str, since: float = 0) -> Lock:
+def made_lock(
+    folder: Path, wanted: Wanted, target: Target, uv: str, python: str, build_lock: str, since: float = 0
+) -> Lock:
     """Return a lock made from the requirements, the same as long as they stay the same.
 
-    `folder` keeps the locks; uv resolves, with `python` for projects whose metadata must be built. Open
-    requirements are resolved anew unless that was done at `since`, in seconds since the epoch, or later.
+    `folder` keeps the locks; uv resolves, with `python` and what `build_lock` holds for projects whose
+    metadata must be built. Open requirements are resolved anew unless that was done at `since`, in seconds
+    since the epoch, or later.
     """
     path = folder / f"{lock_key(wanted, target)}.txt"
     if not path.is_file() or not (wanted.is_settled or happened(path, since)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, compile_lock(wanted, target, uv, python))
+        write_text(path, compile_lock(wanted, target, uv, python, build_lock))
     return parse_lock(path.read_text(), f"of {wanted.trees[0].where}", wanted.own_names)
 
 
@@ -133,7 +141,7 @@ def lock_key(wanted: Wanted, target: Target) -> str:
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 
 
-def compile_lock(wanted: Wanted, target: Target, uv: str, python: str) -> str:
+def compile_lock(wanted: Wanted, target: Target, uv: str, python: str, build_lock: str) -> str:
     """Resolve for the target, and return the text of the lock."""
     with tempfile.TemporaryDirectory(prefix="release-lock-") as scratch:
         folder = Path(scratch)
@@ -145,6 +153,7 @@ def compile_lock(wanted: Wanted, target: Target, uv: str, python: str) -> str:
         (folder / "own.in").write_text("".join(f"{word}\n" for word in written))
         (folder / "overrides.in").write_text("".join(f"{word}\n" for word in wanted.overrides))
         command = [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
+        command += ["--require-build-hashes", "--build-constraints", build_lock]
         command += ["--no-sources", "--python", python, "--overrides", str(folder / "overrides.in")]
         command += ["--python-version", target.full, "--python-platform", uv_platform(target)]
         command += [word for name in sorted(wanted.own_names) for word in ("--no-emit-package", name)]

@@ -32,6 +32,16 @@ def without_userinfo(text: str) -> str:
     return USERINFO.sub("", text)
 
 
+def unlocked(said: str, build_lock: str) -> str:
+    """Return what to do where a project wants a build system that nobody has vouched for, or none."""
+    if not re.search(r"no trusted hash|build dependencies|build-system|does not match|conflicting", said):
+        return ""
+    return (
+        f", for what it is built with is not in {build_lock}, or another version of it. Lock its"
+        " build-system.requires with `uv pip compile --generate-hashes`, and name that file in app_build_lock"
+    )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file that is never seen half-written."""
     unfinished = path.with_name(f".{path.name}.part")

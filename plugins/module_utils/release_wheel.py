@@ -11,12 +11,13 @@ from pathlib import Path
 from ansible.module_utils.release_archive import normalise_wheel, sha256_file, wheel_metadata
 from ansible.module_utils.release_lock import Target, Wheel
 from ansible.module_utils.release_source import Refused, Tree
-from ansible.module_utils.release_tools import run, tail
+from ansible.module_utils.release_tools import run, tail, unlocked
 
 
-def own_wheel(tree: Tree, cache: Path, target: Target, uv: str, python: str) -> Wheel:
+def own_wheel(tree: Tree, cache: Path, target: Target, uv: str, python: str, build_lock: str) -> Wheel:
     """Return a project's wheel, built from a copy, once for each state of its files.
 
+    `build_lock` holds what it may be built with.
     Raises Refused when it does not build, or builds what the target could not install.
     """
     version = scm_version(tree)
@@ -25,7 +26,7 @@ def own_wheel(tree: Tree, cache: Path, target: Target, uv: str, python: str) -> 
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as scratch:
-            built = build_wheel(tree, Path(scratch), uv, python)
+            built = build_wheel(tree, Path(scratch), uv, python, build_lock)
             refuse_wrong_wheel(tree, built, target)
             (Path(scratch) / "done").mkdir()
             normalise_wheel(built, Path(scratch) / "done" / built.name)
@@ -49,17 +50,19 @@ def scm_settings(tree: Tree) -> dict[str, str]:
     return {name: os.environ.get(name, scm_version(tree))}
 
 
-def build_wheel(tree: Tree, scratch: Path, uv: str, python: str) -> Path:
-    """Build a wheel, without the network where uv's cache has the build system."""
+def build_wheel(tree: Tree, scratch: Path, uv: str, python: str, build_lock: str) -> Path:
+    """Build a wheel, without the network where uv is the build system itself, or has it in its cache."""
     tree.copy(scratch / "source")
-    command = [uv, "build", "--quiet", "--wheel", "--no-sources", "--python", python]
+    command = [uv, "build", "--quiet", "--wheel", "--no-sources", "--python", python, "--require-hashes"]
     command += ["--out-dir", str(scratch / "wheel"), str(scratch / "source")]
-    for words in (["--offline"], []):
+    # With constraints uv takes even itself from the index: it builds uv_build's projects without them first.
+    constraints = ["--build-constraints", build_lock]
+    for words in (["--offline"], ["--offline", *constraints], constraints):
         done = run([*command, *words], scratch, **scm_settings(tree))
         if done.returncode == 0:
             (wheel,) = (scratch / "wheel").glob("*.whl")
             return wheel
-    raise Refused(f"{tree.where} does not build:\n{tail(done.stderr)}")
+    raise Refused(f"{tree.where} does not build{unlocked(done.stderr, build_lock)}:\n{tail(done.stderr)}")
 
 
 def refuse_wrong_wheel(tree: Tree, wheel: Path, target: Target) -> None:

@@ -29,6 +29,7 @@ from ansible.module_utils.release_archive import (
 )
 from ansible.module_utils.release_git import git_tree
 from ansible.module_utils.release_lock import (
+    Builder,
     Entry,
     Lock,
     Target,
@@ -36,6 +37,7 @@ from ansible.module_utils.release_lock import (
     WheelCache,
     by_name,
     for_target,
+    parse_lock,
     require_packaging,
     unmet,
 )
@@ -48,6 +50,7 @@ from ansible.module_utils.release_origin import (
     parse_requirement,
 )
 from ansible.module_utils.release_resolve import Wanted, given_lock, made_lock
+from ansible.module_utils.release_sbom import SBOM, bill
 from ansible.module_utils.release_source import (
     Identity,
     Refused,
@@ -115,6 +118,11 @@ options:
       - Lines for the project itself, for O(local_packages) and for local paths are passed over.
     type: path
     default: ""
+  build_lock:
+    description:
+      - Hashed requirements file of what projects without a wheel, this one among them, are built with.
+    type: path
+    required: true
   extra_packages:
     description:
       - Requirements that the app does not name itself, such as V(psycopg[binary]) for its database. They are
@@ -218,6 +226,7 @@ EXAMPLES = r"""
     source: "{{ playbook_dir }}/../app_skeleton/inbox"
     wsgi: inbox.wsgi:app
     lock: "{{ playbook_dir }}/../app_skeleton/inbox/requirements.txt"
+    build_lock: "{{ playbook_dir }}/../requirements/build.txt"
     local_packages: ["{{ playbook_dir }}/../app_skeleton/flask_ops"]
     static_dir: inbox/static
     migrate_command: flask --app inbox.wsgi db upgrade
@@ -236,6 +245,7 @@ EXAMPLES = r"""
     app_name: httpbin
     source: pypi:httpbin==0.10.4
     wsgi: httpbin:app
+    build_lock: "{{ playbook_dir }}/../requirements/build.txt"
     local_packages: ["{{ playbook_dir }}/../app_skeleton/flask_ops"]
     package_overrides: ["greenlet>=3"]
     python_version: "3.11"
@@ -342,6 +352,11 @@ class Build:
         return self.params["controller_python"] or sys.executable
 
     @property
+    def build_lock(self) -> str:
+        """The file of what wheels are built with; tools read it from folders of their own."""
+        return str(Path(self.params["build_lock"]).resolve())
+
+    @property
     def uv(self) -> str:
         """The uv to run.
 
@@ -373,15 +388,21 @@ class Build:
         with self.clock.phase("lock"), self.explained():
             if self.params["lock"]:
                 return given_lock(Path(self.params["lock"]), self.wanted, self.target)
-            tools = (self.uv, self.python, self.params["since"])
+            tools = (self.uv, self.python, self.build_lock, self.params["since"])
             return made_lock(self.cache / "locks", self.wanted, self.target, *tools)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """What the lock holds for the target."""
+        return for_target(self.lock, self.target)
 
     @cached_property
     def deps(self) -> list[Wheel]:
         """The wheels of everything that is locked."""
         lock = self.lock
         with self.clock.phase("dependencies"), self.explained():
-            return WheelCache(self.cache, self.target, self.python).get(lock)
+            builder = Builder(self.cache / "builders", self.build_lock, self.uv, self.python)
+            return WheelCache(self.cache, self.target, self.python, builder).get(lock)
 
     @property
     def app_wheels(self) -> list[Wheel]:
@@ -409,6 +430,10 @@ def start(params: dict, held: contextlib.ExitStack) -> Build:
         if any(ord(character) < 32 for character in params[name]):
             raise Refused(f"{name} must be one line")
     split_wsgi(params["wsgi"])
+    if not Path(params["build_lock"]).is_file():
+        raise Refused(f"build_lock {params['build_lock']} is not there: see app_build_lock")
+    # In there everything must be pinned and hashed.
+    parse_lock(Path(params["build_lock"]).read_text("utf-8"), params["build_lock"])
     target = Target(params["python_version"], params["machine"], params["glibc"])
     origin = parse_origin(params["source"])
     extras, overrides = (
@@ -602,9 +627,20 @@ def static_hint(build: Build, folder: str, wheels: list[Wheel]) -> str:
     return f"; did you mean `{near[0]}`?" if near else " in the wheel or the tree"
 
 
+def deps_lock(deps: list[Wheel]) -> str:
+    """Return the lock that a host installs the dependencies by: these very files and no others."""
+    return "".join(f"{line}\n" for line in sorted(wheel.requirement for wheel in deps))
+
+
+def deps_files(deps: list[Wheel]) -> dict[str, str]:
+    """Return the digest of every file of the dependencies' archive, which release.json vouches for."""
+    lock = hashlib.sha256(deps_lock(deps).encode()).hexdigest()
+    return {"requirements.txt": lock, **{f"wheels/{wheel.path.name}": wheel.sha256 for wheel in deps}}
+
+
 def deps_archive(build: Build, deps: list[Wheel]) -> tuple[str, Path]:
     """Return the dependencies' id and archive, written when it is not there."""
-    text = "".join(f"{line}\n" for line in sorted(wheel.requirement for wheel in deps))
+    text = deps_lock(deps)
     words = [text, build.target.minor, build.target.platform]
     deps_id = hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
     path = build.cache / "deps" / f"deps-{deps_id}.tar"
@@ -617,7 +653,8 @@ def deps_archive(build: Build, deps: list[Wheel]) -> tuple[str, Path]:
 def content_digest(build: Build, deps_id: str, wheels: list[Wheel], members: list[Member]) -> str:
     """Return the digest that is the release's identity: what it installs and how it is started."""
     content = {
-        "schema": 1,
+        # Counts what a release's archive holds: with another count what is cached is built anew.
+        "schema": 2,
         "app": build.params["app_name"],
         "python": build.target.minor,
         "platform": build.target.platform,
@@ -633,7 +670,9 @@ def content_digest(build: Build, deps_id: str, wheels: list[Wheel], members: lis
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
-def release_archive(build: Build, digest: str, deps_id: str, wheels: list[Wheel], members: list[Member]):
+def release_archive(
+    build: Build, digest: str, deps_id: str, wheels: list[Wheel], members: list[Member], deps: list[Wheel]
+) -> tuple[str, Path, bool]:
     """Return id, path and whether it is new. Content that a host or the cache has keeps its id."""
     folder = build.cache / "releases" / build.params["app_name"]
     noted = folder / f"{digest}.json"
@@ -644,12 +683,12 @@ def release_archive(build: Build, digest: str, deps_id: str, wheels: list[Wheel]
     )
     path = folder / f"release-{release_id}.tar"
     if not path.is_file():
-        write_tar(path, release_members(build, release_id, digest, deps_id, wheels, members))
+        write_tar(path, release_members(build, release_id, digest, deps_id, wheels, members, deps))
     write_text(noted, json.dumps({"id": release_id}))
     return release_id, path, not (known or cached)
 
 
-def release_members(build: Build, release_id, digest, deps_id, wheels, members) -> list[Member]:
+def release_members(build: Build, release_id, digest, deps_id, wheels, members, deps) -> list[Member]:
     """Return everything in a release's archive."""
     hashes = [f"./wheels/{wheel.path.name} --hash=sha256:{wheel.sha256}\n" for wheel in wheels]
     members = [
@@ -657,6 +696,7 @@ def release_members(build: Build, release_id, digest, deps_id, wheels, members) 
         *(Member(f"wheels/{wheel.path.name}", wheel.path.read_bytes()) for wheel in wheels),
         Member("requirements.txt", "".join(sorted(hashes)).encode()),
         Member("release.env", release_env(build, release_id)),
+        Member(SBOM, canonical_json(sbom(build, release_id, digest, wheels, deps))),
     ]
     described = {
         "schema": 1,
@@ -673,11 +713,20 @@ def release_members(build: Build, release_id, digest, deps_id, wheels, members) 
         "wsgi": build.params["wsgi"],
         "migrate_command": build.params["migrate_command"],
         "deps_id": deps_id,
+        "dependencies": deps_files(deps),
         "overrides": sorted(by_name(build.wanted.overrides)),
         "migrations": build.migrations,
         "files": {member.name: member.sha256 for member in members},
     }
     return [*members, Member("release.json", canonical_json(described))]
+
+
+def sbom(build: Build, release_id: str, digest: str, wheels: list[Wheel], deps: list[Wheel]) -> dict:
+    """Return the release's bill of materials."""
+    revision = build.tree.identity.revision
+    root = {"app": build.params["app_name"], "version": release_id, "digest": digest, "revision": revision}
+    locked = list(zip(deps, build.entries, strict=True))
+    return bill(root, built_at(release_id), build.target, wheels, locked)
 
 
 def release_env(build: Build, release_id: str) -> bytes:
@@ -709,11 +758,10 @@ def built_at(release_id: str) -> str:
 def make(build: Build) -> dict:
     """Build the archives and return what the module reports."""
     phase = build.clock.phase
-    entries = for_target(build.lock, build.target)
     with phase("own_wheels"):
-        tools = (build.cache / "built", build.target, build.uv, build.python)
+        tools = (build.cache / "built", build.target, build.uv, build.python, build.build_lock)
         wheels = [own_wheel(tree, *tools) for tree in build.packages]
-        refuse_unmet(build, wheels, entries)
+        refuse_unmet(build, wheels, build.entries)
     deps = build.deps
     with phase("archive"):
         # Each host looks once more when it installs; here it is told before any host is touched.
@@ -723,7 +771,7 @@ def make(build: Build) -> dict:
         members = [*tree_members(build), *static_members(build, [*wheels, *build.app_wheels])]
         learn_migrations(build, [*wheels, *build.app_wheels])
         digest = content_digest(build, deps_id, wheels, members)
-        release_id, path, changed = release_archive(build, digest, deps_id, wheels, members)
+        release_id, path, changed = release_archive(build, digest, deps_id, wheels, members, deps)
     return {
         **warnings(build),
         "changed": changed,
@@ -761,6 +809,7 @@ def argument_spec() -> dict:
         "source": {"type": "str", "required": True},
         "wsgi": {"type": "str", "required": True},
         "lock": {"type": "path", "default": ""},
+        "build_lock": {"type": "path", "required": True},
         "extra_packages": {"type": "list", "elements": "str", "default": []},
         "package_overrides": {"type": "list", "elements": "str", "default": []},
         "local_packages": {"type": "list", "elements": "path", "default": []},

@@ -36,7 +36,9 @@ options:
     elements: path
     default: []
   incoming_dir:
-    description: Folder on the host that they go to. It must exist.
+    description:
+      - Folder on the host that they go to, made for this run and removed at its end.
+      - The folder around it must exist.
     type: path
     default: ""
   program:

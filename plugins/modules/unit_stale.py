@@ -35,6 +35,10 @@ options:
       - Children that are shutting down do not count.
     type: str
     default: ""
+  wait_seconds:
+    description: How long to wait for a unit that is stale to be so no more, as after a reload.
+    type: float
+    default: 0
 author: the project's authors
 attributes:
   check_mode:
@@ -113,6 +117,21 @@ def newest_change(paths: list[str]) -> tuple[float, str] | None:
     return newest
 
 
+def compared(pid: int, prefix: str, paths: list[str]) -> dict[str, object]:
+    """Return how old a main process, or its children that begin so, are beside what is on disk."""
+    newest = newest_change(paths)
+    result: dict[str, object] = {"stale": False}
+    if newest:
+        result["newest_path"] = newest[1]
+    if pid and newest:
+        starts = [process_start(each) for each in (matching_children(pid, prefix) if prefix else [pid])]
+        known = [start for start in starts if start is not None]
+        if known:
+            result["seconds"] = round(newest[0] - min(known), 2)
+            result["stale"] = newest[0] > min(known)
+    return result
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -120,24 +139,18 @@ def main() -> None:
             "unit": {"type": "str", "required": True},
             "paths": {"type": "list", "elements": "path", "required": True},
             "children": {"type": "str", "default": ""},
+            "wait_seconds": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
     command = ["systemctl", "show", "--property=MainPID", "--value", module.params["unit"]]
-    _rc, out, _err = module.run_command(command, check_rc=True)
-    pid = int(out.strip() or 0)
-    newest = newest_change(module.params["paths"])
-    result: dict[str, object] = {"stale": False}
-    if newest:
-        result["newest_path"] = newest[1]
-    if pid and newest:
-        prefix = module.params["children"]
-        starts = [process_start(each) for each in (matching_children(pid, prefix) if prefix else [pid])]
-        known = [start for start in starts if start is not None]
-        if known:
-            result["seconds"] = round(newest[0] - min(known), 2)
-            result["stale"] = newest[0] > min(known)
-    module.exit_json(changed=result["stale"], **result)
+    deadline = time.monotonic() + module.params["wait_seconds"]
+    while True:
+        _rc, out, _err = module.run_command(command, check_rc=True)
+        result = compared(int(out.strip() or 0), module.params["children"], module.params["paths"])
+        if not result["stale"] or time.monotonic() > deadline:
+            module.exit_json(changed=result["stale"], **result)
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":
