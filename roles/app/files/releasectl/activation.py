@@ -3,13 +3,13 @@
 Where the switch stands is always read from `upstream.sock`, so that an interruption at any instruction
 is undone or taken up for what it is. In order, and what a loss of the machine leaves at each point:
 
-1. the new instance and its worker start side by side and are gated: an instance without traffic and a worker
-   too many, stopped by the next run;
+1. the new instance, its worker and its beat start side by side, and the first two are gated: an instance
+   without traffic, a worker too many and a beat that waits, stopped by the next run;
 2. it is enabled for boot, before the switch, so that no boot can find the link pointing at a release
    that nobody starts;
 3. the switch;
 4. the old one is told to drain and the new one is seen at the edge: the same `activate` takes it up;
-5. its beat starts in place of the old one, and it is watched for a while (bake): the same;
+5. its beat ticks in place of the old one, and it is watched for a while (bake): the same;
 6. the old worker is told to finish, then come `previous`, `current`, the boot links, the old instance's drain
    and its stop: the same.
 """
@@ -38,7 +38,6 @@ from releasectl import (
 from releasectl.errors import Failed, Interrupted, Refused, ReleasectlError, SwitchedBack
 from releasectl.host import Host
 from releasectl.output import Result
-from releasectl.starting import Start
 
 # What a rollback reports.
 BACK = "rolled back"
@@ -132,7 +131,8 @@ def _take_up(host: Host, release_id: str, word: str, bake_seconds: float) -> Res
         changed = True
         old = left if left in host.layout.staged() else None
         with _undone_on_failure(host, release_id, old):
-            remarks = _confirm(host, release_id, old, word, bake_seconds)
+            process = instance.process(host, release_id)
+            remarks = _confirm(host, process, old, word, bake_seconds)
     elif companions.bring_up(host, release_id):
         changed = True
     result = _finish(host, release_id, word, remarks)
@@ -165,39 +165,37 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
     """Get the new release to serve, or leave everything as it was; return remarks."""
     with _undone_on_failure(host, release_id, old):
         with host.phases.measured("start"):
-            starts = _begin_worker(host, release_id, word)
+            # A worker before its visitors: what they cause then finds somebody who knows it. Going back, all
+            # the processor is theirs. Nobody waits for a worker: while the broker is away none gets ready.
+            begun = companions.begin(host, release_id) if word != BACK else {}
             # A canary that is well serves already, and is not started anew under its clients.
             if host.layout.canary() != release_id:
                 instance.bring_up(host, release_id)
+            process = instance.process(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
-            starting.wait(starts)
+            held = begun.pop(units.BEAT, None)
+            starting.wait(list(begun.values()))
+            if held is not None:
+                # It gets ready after the switch. Could it not even import, this is the time to tell.
+                held.see()
         if word != BACK:
             hooks.before_switch(host, release_id, old)
+        process.require_alive()
         host.out.progress(f"switching traffic to {release_id}")
         host.layout.switch_to(release_id)
         canary.take_back(host)
-        return _confirm(host, release_id, old, word, bake_seconds)
+        return _confirm(host, process, old, word, bake_seconds)
 
 
-def _begin_worker(host: Host, release_id: str, word: str) -> list[Start]:
-    """Ask for the worker's start, so that it imports while the instance does; return what to wait for.
+def _confirm(
+    host: Host, process: instance.Process, old: str | None, word: str, bake_seconds: float
+) -> list[str]:
+    """Have the old instance drain, see the new one at the edge and at work; return remarks.
 
-    A worker first: what the new release's visitors cause then finds somebody who knows it. Going back nobody
-    waits: while the broker is away no worker gets ready, which must not hold visitors on what somebody flees.
+    :param process: that of the new one, from before it had traffic: systemd starts one that crashed again.
     """
-    try:
-        starts = companions.begin_worker(host, release_id)
-    except Failed:
-        if word != BACK:
-            raise
-        # Told by the one who asks for it again, once visitors are safe.
-        return []
-    return starts if word != BACK else []
-
-
-def _confirm(host: Host, release_id: str, old: str | None, word: str, bake_seconds: float) -> list[str]:
-    """Have the old instance drain, see the new one at the edge and at work; return remarks."""
+    release_id = process.release_id
     if old is not None and not instance.is_down(host, old):
         # Before looking at the edge: only a draining instance ends the connections nginx keeps to it.
         host.layout.drain_file(old).touch()
@@ -210,9 +208,10 @@ def _confirm(host: Host, release_id: str, old: str | None, word: str, bake_secon
             _try(remarks, lambda: companions.restore(host, release_id))
         else:
             companions.bring_up(host, release_id)
+    process.require_alive()
     if bake_seconds:
         with host.phases.measured("bake"):
-            remarks.append(bake.watch(host, release_id, old, bake_seconds))
+            remarks.append(bake.watch(host, process, old, bake_seconds))
     # Traffic is where it should be: a signal waits for the end.
     host.signals.hold()
     return remarks
@@ -303,7 +302,7 @@ def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Resul
     if host.layout.canary() == release_id:
         canary.take_back(host)
     with host.phases.measured("follow"):
-        followed, more = companions.follow(host, release_id, wait=word != BACK)
+        followed, more = companions.follow(host, release_id)
         remarks = remarks + more
         moved = settling.links(host, release_id)
         booted = settling.boot(host, release_id)

@@ -19,7 +19,15 @@ from releasectl import clock
 from releasectl.errors import Refused
 from releasectl.layout import DEPS_ID, RELEASE_ID
 
-RELEASE_PARTS = {"release.json", "release.env", "requirements.txt", "wheels", "src", "static"}
+RELEASE_PARTS = {
+    "release.json",
+    "sbom.cdx.json",
+    "release.env",
+    "requirements.txt",
+    "wheels",
+    "src",
+    "static",
+}
 DEPS_PARTS = {"requirements.txt", "wheels"}
 MANIFEST = "release.json"
 LONGEST_MANIFEST = 64 * 1024 * 1024
@@ -31,6 +39,7 @@ class Manifest:
     """What `release.json` says, as far as a host needs it.
 
     :param files: the sha256 of every other file of the archive, by its path in there.
+    :param dependencies: the same for the archive of its dependencies.
     :param built_at: when it was built, in seconds since the epoch.
     :param overrides: packages whose requirements the inventory overruled (app_package_overrides).
     """
@@ -43,6 +52,7 @@ class Manifest:
     deps_id: str
     built_at: float
     files: dict[str, str]
+    dependencies: dict[str, str]
     overrides: list[str]
 
     @property
@@ -83,8 +93,8 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     :raises Refused: naming what is wrong with it.
     """
     try:
-        # A release that was built before there were overrides names none.
-        told = {"overrides": [], **json.loads(text)}
+        # A release that was built before there were these has none: it may come back, not be staged.
+        told = {"overrides": [], "dependencies": {}, **json.loads(text)}
         if told["schema"] != 1:
             raise Refused(f"{path}: release.json has schema {told['schema']!r}, this releasectl knows 1")
         wanted = [field.name for field in dataclasses.fields(Manifest)]
@@ -95,6 +105,15 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     if problem:
         raise Refused(f"{path}: release.json: {problem}")
     return manifest
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """Return the manifest of a staged release.
+
+    :raises OSError: when it cannot be read.
+    :raises Refused: naming what is wrong with it.
+    """
+    return parse_manifest((folder / MANIFEST).read_bytes(), folder)
 
 
 def unpack(path: Path, target: Path, parts: set[str]) -> None:
@@ -117,20 +136,22 @@ def unpack(path: Path, target: Path, parts: set[str]) -> None:
                 _write(tar, member, place)
 
 
-def verify(path: Path, files: dict[str, str]) -> None:
-    """See that an archive holds exactly these files with these digests, and `release.json`.
+def verify(path: Path, files: dict[str, str], parts: set[str]) -> None:
+    """See that an archive holds exactly the files that `release.json` names, and itself.
 
+    :param files: their digests, by the path in the archive.
+    :param parts: the names allowed at the top of the archive.
     :raises Refused: naming the first few that differ.
     """
     with _opened(path) as tar:
-        members = _members(tar, path, RELEASE_PARTS)
+        members = _members(tar, path, parts)
         found = {name: _sha256(_content(tar, member)) for member, name in members if member.isreg()}
     found.pop(MANIFEST, None)
     wrong = [f"{name} is missing" for name in files if name not in found]
     wrong += [f"{name} is not in release.json" for name in found if name not in files]
     wrong += [f"{name} has another digest" for name in found if files.get(name, found[name]) != found[name]]
     if wrong:
-        raise Refused(f"{path} does not hold what its release.json says: {', '.join(wrong[:5])}")
+        raise Refused(f"{path} does not hold what release.json says: {', '.join(wrong[:5])}")
 
 
 def differs(file: Path, digest: str) -> bool:
@@ -233,7 +254,11 @@ def _time(text: str) -> float:
 
 def _manifest_problem(manifest: Manifest) -> str:
     """Return what makes it unfit, empty when it is fit."""
-    digests = manifest.files.values() if isinstance(manifest.files, dict) else [None]
+    digests = [
+        digest
+        for named in (manifest.files, manifest.dependencies)
+        for digest in (named.values() if isinstance(named, dict) else [None])
+    ]
     if not RELEASE_ID.fullmatch(str(manifest.id)):
         return f"{manifest.id!r} is not a release id"
     if not DEPS_ID.fullmatch(str(manifest.deps_id)):
@@ -241,7 +266,7 @@ def _manifest_problem(manifest: Manifest) -> str:
     if not str(manifest.digest).removeprefix("sha256:").startswith(manifest.id[-7:]):
         return f"the id {manifest.id} does not come from the digest {manifest.digest}"
     if not all(isinstance(digest, str) and SHA256.fullmatch(digest) for digest in digests):
-        return "'files' does not give a sha256 for every file"
+        return "'files' and 'dependencies' do not give a sha256 for every file"
     if not isinstance(manifest.overrides, list):
         return "'overrides' is no list of packages"
     return ""

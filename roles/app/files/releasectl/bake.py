@@ -28,17 +28,19 @@ NOTICEABLE_SECONDS = 0.1
 PAUSE_SECONDS = 0.5
 
 
-def watch(host: Host, release_id: str, old: str | None, seconds: float) -> str:
+def watch(host: Host, process: instance.Process, old: str | None, seconds: float) -> str:
     """Watch a release that has the traffic; return what was seen, in words.
 
+    :param process: that of its instance, as it was when it got the traffic.
     :param old: the release it is measured against.
     :param seconds: for how long.
     :raises Failed: as soon as something is wrong, with what was seen.
     """
     if not seconds:
         return ""
+    release_id = process.release_id
     host.out.progress(f"watching {release_id} for {seconds:g} s")
-    watched = _Watch(host, release_id, old)
+    watched = _Watch(host, process, old)
     for _ in clock.attempts(seconds, PAUSE_SECONDS, PAUSE_SECONDS):
         watched.look()
     words = f"{release_id}: {watched.answers}"
@@ -46,14 +48,16 @@ def watch(host: Host, release_id: str, old: str | None, seconds: float) -> str:
 
 
 class _Watch:
-    def __init__(self, host: Host, release_id: str, old: str | None) -> None:
-        self.host, self.release_id, self.old, self.since = host, release_id, old, time.time()
+    def __init__(self, host: Host, process: instance.Process, old: str | None) -> None:
+        self.host, self.release_id, self.old, self.since = host, process.release_id, old, time.time()
+        release_id, service = self.release_id, host.service(self.release_id)
         kinds = [kind for kind in companions.wanted(host, release_id) if kind != units.FLOWER]
-        names = [host.service(release_id), *(host.companion(kind, release_id) for kind in kinds)]
+        names = [service, *(host.companion(kind, release_id) for kind in kinds)]
         states = systemd.states(*names)
         # One that did not run to begin with was a remark already.
         pairs = zip(names, states, strict=True)
         self.invocations = {name: state.invocation for name, state in pairs if state.running}
+        self.invocations[service] = process.invocation
         self.log = Log(host.settings.access_log)
         self.answers = Answers()
         self.before = self.log.before(old, self.since) if old else Answers()

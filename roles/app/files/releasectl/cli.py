@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import getpass
 import os
 import re
@@ -14,6 +16,7 @@ from typing import NoReturn
 
 from releasectl import (
     activation,
+    aside,
     canary,
     config,
     exposition,
@@ -29,17 +32,21 @@ from releasectl import (
     schema,
     settling,
     staging,
+    tracing,
     units,
 )
 from releasectl.errors import Failed, Interrupted, Locked, Refused, ReleasectlError
 from releasectl.host import Host
-from releasectl.layout import Layout
+from releasectl.layout import RELEASE_ID, Layout
 from releasectl.output import Output, Result
 from releasectl.signals import Signals
 
 LONGEST_NAME = 64
 # What goes on while somebody holds the lock: it is about the lock itself, or changes no active release.
 UNLOCKED = ("lock", "unlock", "restart", "cool", "maintenance")
+
+# After these systemd has something to forget, or a folder to remove.
+LEAVES_ASIDE = ("deploy", "activate", "rollback", "canary", "prune")
 
 
 def main(arguments: Sequence[str] | None = None, settings_dir: Path = config.SETTINGS_DIR) -> int:
@@ -86,6 +93,7 @@ class _Parser(argparse.ArgumentParser):
         raise Refused(f"{message} (see `{self.prog} --help`)")
 
 
+@functools.cache
 def _parser() -> argparse.ArgumentParser:
     shared = _Parser(add_help=False)
     # Accepted before and after the command: without SUPPRESS the second parser would undo the first.
@@ -109,6 +117,14 @@ def _add_looks(add: Callable) -> None:
     add("list", lambda host, _: inspection.list_releases(host), "which releases are staged", mutates=False)
     log = add("log", lambda host, told: inspection.log(host, told.lines), "what was done", mutates=False)
     log.add_argument("-n", dest="lines", type=_count, default=20, help="how many lines (20)")
+    trace = add(
+        "trace",
+        lambda host, told: tracing.trace(host, told.id, told.hours),
+        "what a request caused",
+        mutates=False,
+    )
+    trace.add_argument("id", metavar="REQUEST_ID", help="from the answer's X-Request-ID")
+    trace.add_argument("--hours", type=_hours, default=24, help="how far to look back (24)")
     run = add("run", lambda host, told: running.run(host, told.words), "run the app's command", mutates=False)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="flask users list, say")
 
@@ -119,15 +135,17 @@ def _add_changes(add: Callable) -> None:
     )
     stage.add_argument("archive", type=Path, metavar="RELEASE_ARCHIVE")
     stage.add_argument("--deps", type=Path, metavar="DEPS_ARCHIVE")
+    whole = add("deploy", _deploy, "stage, migrate and activate, in one go")
+    whole.add_argument("release", metavar="RELEASE_ARCHIVE|ID")
+    whole.add_argument("--deps", type=Path, metavar="DEPS_ARCHIVE")
     migrate = add("migrate", _migrate, "migrate its database")
     migrate.add_argument("release", metavar="ID", nargs="?")
     migrate.add_argument("--contract", action="store_true", help="take away what only older releases need")
     activate = add("activate", _activate, "send traffic to it")
     activate.add_argument("release", metavar="ID")
-    activate.add_argument("--prune", action="store_true", help="then remove old releases")
-    activate.add_argument(
-        "--bake", dest="bake_seconds", type=_seconds, metavar="SECONDS", help="watch it for so long"
-    )
+    for command in (whole, activate):
+        command.add_argument("--prune", action="store_true", help="then remove old releases")
+        command.add_argument("--bake", type=_seconds, metavar="SECONDS", help="watch it for so long")
     some = add("canary", _canary, "send a share of the clients to it")
     some.add_argument("release", metavar="ID", nargs="?")
     some.add_argument("--share", type=_count, metavar="PERCENT", help="5 to 95, in steps of 5")
@@ -177,14 +195,43 @@ def _lock(host: Host, told: argparse.Namespace) -> Result:
     return locking.take(host, told.reason, told.lease or None, told.controller, told.over)
 
 
+def _deploy(host: Host, told: argparse.Namespace) -> Result:
+    """Run the commands a deploy is made of, each entered in the ledger as if it had been typed."""
+    done, changed = {}, False
+    if not RELEASE_ID.fullmatch(told.release):
+        words = ["stage", told.release, *(["--deps", str(told.deps)] if told.deps else [])]
+        # What the hooks are told, should it not get further.
+        told.release = Path(told.release).stem.removeprefix("release-")
+        with host.phases.measured("stage"):
+            staged = _part(host, words)
+        told.release, changed = staged.data["release"], staged.changed
+    elif told.deps is not None:
+        raise Refused("`deploy` takes --deps with a release's archive, not with a staged release")
+    if host.layout.active() != told.release:
+        with host.phases.measured("migrate"):
+            migrated = _part(host, ["migrate", told.release])
+        done = {name: migrated.data[name] for name in ("waits", "contract_pending") if name in migrated.data}
+        changed |= migrated.changed
+    bake = [] if told.bake is None else ["--bake", str(told.bake)]
+    prune = ["--prune"] if told.prune else []
+    activated = _part(host, ["activate", *bake, *prune, told.release])
+    return dataclasses.replace(
+        activated, changed=changed or activated.changed, data={**done, **activated.data}
+    )
+
+
+def _part(host: Host, words: list[str]) -> Result:
+    return _entered(host, _parser().parse_args(words))
+
+
 def _activate(host: Host, told: argparse.Namespace) -> Result:
-    bake = host.settings.bake_seconds if told.bake_seconds is None else told.bake_seconds
+    bake = host.settings.bake_seconds if told.bake is None else told.bake
     result = activation.activate(host, told.release, bake_seconds=bake, despite_schema=told.despite_schema)
     if told.prune:
         # The release serves: what goes wrong with old ones is worth a word, and no failure.
         try:
             with host.signals.shielded():
-                result.data["removed"] = pruning.prune(host, host.settings.keep).data["removed"]
+                result.data["removed"] = pruning.prune(host, host.settings.keep, now=False).data["removed"]
         except (ReleasectlError, OSError) as error:
             result.data["remarks"].append(f"old releases were not removed: {error}")
     return result
@@ -246,6 +293,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _hours(text: str) -> float:
+    hours = _seconds(text)
+    if hours == 0:
+        raise argparse.ArgumentTypeError("0 hours are none")
+    return hours
+
+
 def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result:
     """Run a command that may change something: as root, alone, and entered in the ledger."""
     typed = "releasectl " + " ".join(words)
@@ -254,22 +308,37 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
     # A lock of its own: the site can be closed while a deploy is under way, and because of one.
     path = host.layout.maintenance_lock if options.command == "maintenance" else host.layout.lock
     with host.signals.installed(), lock.held(path, host.by, typed) as host.lock:
-        before, start = host.layout.active(), time.monotonic()
+        before = host.layout.active()
         if options.heeds_lock:
             locking.require(host)
         try:
-            result = _run(host, options)
+            result = _run(host, options) if options.command == "deploy" else _entered(host, options)
         except ReleasectlError as error:
             if not isinstance(error, Refused | Locked):
                 _tell(host, options, before, error)
-                _enter(host, options, before, start, error)
             raise
+        finally:
+            if options.command in LEAVES_ASIDE:
+                aside.leave(host)
         # What has taken its time must not have used up the lease.
         locking.renew(host)
         if result.changed:
             _tell(host, options, before, result)
-            _enter(host, options, before, start, result)
         return result
+
+
+def _entered(host: Host, options: argparse.Namespace) -> Result:
+    """Run a command and enter in the ledger what came of it; what was refused did nothing."""
+    before, start = host.layout.active(), time.monotonic()
+    try:
+        result = _run(host, options)
+    except ReleasectlError as error:
+        if not isinstance(error, Refused | Locked):
+            _enter(host, options, before, start, error)
+        raise
+    if result.changed:
+        _enter(host, options, before, start, result)
+    return result
 
 
 def _run(host: Host, options: argparse.Namespace) -> Result:
@@ -286,10 +355,10 @@ def _run(host: Host, options: argparse.Namespace) -> Result:
 
 def _tell(host: Host, options: argparse.Namespace, before: str | None, end: Result | ReleasectlError) -> None:
     """Run the hooks of how it ended. A deploy over several hosts holds the lock, and does so itself, once."""
-    if options.command not in ledger.SERVED_COMMANDS or locking.own_token():
+    if options.command not in (*ledger.SERVED_COMMANDS, "deploy") or locking.own_token():
         return
     failed = isinstance(end, ReleasectlError)
-    point = "failed" if failed else "deployed" if options.command == "activate" else "rolled_back"
+    point = "failed" if failed else "rolled_back" if options.command == "rollback" else "deployed"
     release = (None if failed else end.data.get("release")) or options.release or ""
     with host.signals.shielded():
         remarks = hooks.at_end(host, point, release, before or "", end.cause if failed else "")

@@ -1,15 +1,15 @@
 """Celery's worker, beat and Flower of a release: they follow where traffic goes.
 
 Workers of two releases may run side by side, and one that is left finishes its tasks while nobody waits.
-Two beats never tick at once: what is due would be sent twice.
+Two beats never tick at once: what is due would be sent twice. The next one may import beside the one that
+ticks, as long as its hold file keeps it from the schedule.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from contextlib import suppress
 
-from releasectl import clock, starting, systemd, units
+from releasectl import starting, systemd, units
 from releasectl.errors import Failed
 from releasectl.host import Host
 from releasectl.starting import Start
@@ -18,7 +18,9 @@ from releasectl.systemd import UnitState
 # What a release must have installed for each, and APP_CELERY in its environment: one from before the app had
 # Celery can be gone back to.
 PACKAGES = {units.WORKER: "celery", units.BEAT: "celery", units.FLOWER: "flower"}
-FLOWER_SECONDS = 10
+MODULES = {kind: f"{package}/__init__.py" for kind, package in PACKAGES.items()}
+# What makes a beat heed its hold file: one from before it would tick at once.
+HOLDS = "flask_ops/hold.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ def wanted(host: Host, release_id: str | None) -> list[str]:
     """Return the kinds that belong to a release while it is active; none where there is no such release."""
     if release_id not in host.layout.staged() or not host.layout.variable(release_id, "APP_CELERY"):
         return []
-    return [kind for kind in host.settings.companions if host.layout.installed(release_id, PACKAGES[kind])]
+    return [kind for kind in host.settings.companions if host.layout.installed(release_id, MODULES[kind])]
 
 
 def lacking(host: Host, release_id: str) -> str:
@@ -78,34 +80,44 @@ def busy(host: Host) -> set[str]:
     return {one.release_id for one in found(host) if not one.state.down}
 
 
-def begin_worker(host: Host, release_id: str) -> list[Start]:
-    """Ask for the start of a release's worker; return what is to be waited for, nothing when it is up.
+def begin(host: Host, release_id: str) -> dict[str, Start]:
+    """Ask for the starts of what imports beside the instance; return them by kind, without what is up.
+
+    The worker goes on to consume, beat is held until :func:`bring_up`.
 
     :raises Failed: when systemd refuses.
     """
-    start = _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
-    return [start] if start is not None else []
+    kinds, starts = wanted(host, release_id), {}
+    if units.WORKER in kinds:
+        starts[units.WORKER] = _begin(host, units.WORKER, release_id)
+    could_wait = units.BEAT in kinds and host.layout.installed(release_id, HOLDS)
+    if could_wait and systemd.show(host.companion(units.BEAT, release_id)).down:
+        host.layout.hold_file(release_id).touch()
+        starts[units.BEAT] = _begin(host, units.BEAT, release_id)
+    return {kind: start for kind, start in starts.items() if start is not None}
 
 
 def bring_up(host: Host, release_id: str) -> bool:
     """Get a release's worker to consume and its beat to tick; return whether something had to be done.
 
-    The other releases' workers go on; their beats are stopped before this one's is started. Not before its
+    The other releases' workers go on; their beats are stopped before this one's is let go. Not before its
     worker consumes: if it fails, no clock was touched, and what is due goes to a worker that knows it.
 
     :raises Failed: with the unit's last lines, when one does not become ready.
     """
     kinds, changed = wanted(host, release_id), False
-    if units.FLOWER in kinds:
-        # It imports while the worker does. What goes wrong `follow` tells, which waits for it.
-        with suppress(Failed):
-            changed |= _begin(host, units.FLOWER, release_id) is not None
     if units.WORKER in kinds:
         changed |= _start(host, units.WORKER, release_id)
     if units.BEAT in kinds:
         changed |= _stop_beats(host, but=release_id)
+        _let_go(host)
         changed |= _start(host, units.BEAT, release_id)
     return changed
+
+
+def _let_go(host: Host) -> None:
+    for release_id in host.layout.held():
+        host.layout.hold_file(release_id).unlink(missing_ok=True)
 
 
 def restart(host: Host, release_id: str) -> None:
@@ -119,15 +131,15 @@ def restart(host: Host, release_id: str) -> None:
     kinds = wanted(host, release_id)
     if units.BEAT in kinds:
         _stop_beats(host, but=release_id)
+        _let_go(host)
     starting.wait([_restart(host, kind, release_id) for kind in kinds])
 
 
-def follow(host: Host, active: str, *, wait: bool = True) -> tuple[bool, list[str]]:
+def follow(host: Host, active: str) -> tuple[bool, list[str]]:
     """Have no companions but the active release's; return whether that was not so, and remarks.
 
     Nobody waits for a worker to finish its tasks: systemd sees it through, with the unit's own time limit.
-
-    :param wait: see Flower listen.
+    Nor for Flower, which nobody's work depends on: `status` tells of one that does not come up.
     """
     extra = foreign(host, active)
     for one in extra:
@@ -135,7 +147,7 @@ def follow(host: Host, active: str, *, wait: bool = True) -> tuple[bool, list[st
         systemd.stop_soon(one.unit)
         if one.state.active == "failed":
             systemd.reset_failed(one.unit)
-    shown, remarks = _show_flower(host, active) if wait else (False, [])
+    shown, remarks = _show_flower(host, active)
     without = lacking(host, active)
     return bool(extra) or shown, remarks + ([without] if without else [])
 
@@ -145,16 +157,17 @@ def withdraw(host: Host, release_id: str) -> None:
 
     :raises Failed: when its beat cannot be stopped.
     """
-    for one in found(host):
-        if one.release_id != release_id or one.kind == units.BEAT or one.leaving:
-            continue
-        if one.state.running:
+    # By name: one whose start was asked for a moment ago is in no list of what is up.
+    names = units.companions(host.settings.app, release_id, (units.WORKER, units.FLOWER))
+    for name, state in zip(names, systemd.states(*names), strict=True):
+        if state.running:
             # A worker may have taken tasks by now.
-            systemd.stop_soon(one.unit)
-        else:
-            systemd.stop(one.unit, host.settings.stop_timeout_seconds)
-            systemd.reset_failed(one.unit)
+            systemd.stop_soon(name)
+        elif state.active != "deactivating":
+            systemd.stop(name, host.settings.stop_timeout_seconds)
+            systemd.reset_failed(name)
     _stop_beats(host, only=release_id)
+    host.layout.hold_file(release_id).unlink(missing_ok=True)
 
 
 def restore(host: Host, release_id: str) -> None:
@@ -165,6 +178,7 @@ def restore(host: Host, release_id: str) -> None:
     kinds = wanted(host, release_id)
     if units.BEAT in kinds:
         _stop_beats(host, but=release_id)
+        _let_go(host)
     for unit in units.companions(host.settings.app, release_id, kinds):
         if not systemd.show(unit).running:
             systemd.start_soon(unit)
@@ -195,9 +209,10 @@ def _begin(host: Host, kind: str, release_id: str) -> Start | None:
     leaving_seconds = _stop_seconds(host, kind) if state.active == "deactivating" else 0
     limit = host.settings.start_timeout_seconds
     start = Start(unit, starting.before_start(state), limit, leaving_seconds)
-    systemd.reset_failed(unit)
-    host.out.progress(f"starting {unit}, {limit + leaving_seconds:g} s at most")
-    systemd.start_soon(unit)
+    if not state.coming or leaving_seconds:
+        systemd.reset_failed(unit)
+        host.out.progress(f"starting {unit}, {limit + leaving_seconds:g} s at most")
+        systemd.start_soon(unit)
     return start
 
 
@@ -237,22 +252,14 @@ def _stop_beats(host: Host, *, but: str | None = None, only: str | None = None) 
 
 
 def _show_flower(host: Host, active: str) -> tuple[bool, list[str]]:
-    """Have the active release's Flower up and linked.
-
-    What does not work is a remark and no failure: nobody's work waits for it.
-    """
+    """Ask for the active release's Flower, and link it; return whether that was not so, and remarks."""
     if units.FLOWER not in wanted(host, active):
         return host.layout.show_flower(None), []
-    socket, unit = host.layout.flower_socket(active), host.companion(units.FLOWER, active)
+    moved = host.layout.show_flower(active)
     try:
-        started = _start(host, units.FLOWER, active)
+        return _begin(host, units.FLOWER, active) is not None or moved, []
     except Failed as error:
         return True, [f"{error.cause}: {error.next_command}"]
-    # It is up for systemd before it listens.
-    clock.until(FLOWER_SECONDS, lambda: socket.exists() or not systemd.show(unit).running)
-    remarks = [] if socket.exists() else [f"{unit} does not listen yet: sudo journalctl -u {unit} -n 200"]
-    moved = host.layout.show_flower(active)
-    return started or moved, remarks
 
 
 def _stop_seconds(host: Host, kind: str) -> float:

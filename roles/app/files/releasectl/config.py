@@ -57,6 +57,8 @@ class Settings:
     ops_prefix: str = ""
     # What follows the web instance: `worker`, `beat`, `flower`.
     companions: tuple[str, ...] = ()
+    # With less free disk than this, only releases stay that are never removed; 0: disk does not matter.
+    keep_free_mb: float = 0
     # How long a worker that is told to stop may take to finish its tasks, and a little.
     worker_stop_timeout_seconds: float = 125
     # Where nginx says, a line a request, which release answered and how.
@@ -74,6 +76,15 @@ class Settings:
     bake_slowdown: float = 3
     # Whether `migrate` starts nothing when the database has all that the release expands.
     migrate_skip: bool = True
+    # Whether the secrets on disk are encrypted for this host.
+    credentials_encrypted: bool = False
+
+    @property
+    def load_credentials(self) -> dict[str, str]:
+        """The property that gives a unit the app's secrets, as its own units have it."""
+        if self.credentials_encrypted:
+            return {"LoadCredentialEncrypted": f"app:/etc/{self.app}/credentials.encrypted"}
+        return {"LoadCredential": f"app:/etc/{self.app}/credentials"}
 
 
 def find(settings_dir: Path, app: str | None) -> Path:

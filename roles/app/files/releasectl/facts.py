@@ -33,15 +33,24 @@ def gather(python: Path, root: Path) -> dict:
     :param root: the app's folder; where it is missing, its nearest parent tells about the disk.
     """
     place = next(folder for folder in (root, *root.parents) if folder.exists())
-    disk = os.statvfs(place)
+    free_bytes, free_inodes = room(place)
     return {
         "python": _minor_or_none(python),
         "machine": platform.machine(),
         "glibc": _glibc(),
         "now": round(time.time(), 3),
-        "free_bytes": disk.f_bavail * disk.f_frsize,
-        "free_inodes": disk.f_favail if disk.f_files else None,
+        "free_bytes": free_bytes,
+        "free_inodes": free_inodes,
     }
+
+
+def room(folder: Path) -> tuple[int, int | None]:
+    """Return the bytes and inodes that an ordinary account could still use where a folder is.
+
+    Some file systems make inodes as they go and count none: nothing is returned for them then.
+    """
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else None
 
 
 def _minor_or_none(python: Path) -> str | None:

@@ -85,7 +85,7 @@ def _command_line(host: Host, program: Path, variables: dict[str, str], limit: f
     frame = {
         "User": settings.user,
         "Group": settings.group,
-        "LoadCredential": f"app:/etc/{settings.app}/credentials",
+        **settings.load_credentials,
         "EnvironmentFile": f"-/etc/{settings.app}/app.env",
         "SyslogIdentifier": f"{settings.app}-hook",
         "RuntimeMaxSec": f"{limit:g}",

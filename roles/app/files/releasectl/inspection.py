@@ -208,6 +208,8 @@ def _companion_problems(host: Host, active: str | None) -> list[dict]:
         # After a rollback nobody waited for it.
         if not state.running and not state.coming
     ]
+    if active in host.layout.held():
+        found.append(_problem(f"{host.companion(units.BEAT, active)} was never told to tick", repair))
     for one in companions.foreign(host, active):
         found.append(_problem(f"{one.unit} is {one.state.active} and not the active release's", repair))
     if active and units.FLOWER in kinds and not host.layout.shows_flower(active):
@@ -242,7 +244,7 @@ def _problem(text: str, repair: str) -> dict:
 
 def _digest(folder: Path) -> str | None:
     try:
-        return archive.parse_manifest((folder / archive.MANIFEST).read_bytes(), folder).digest
+        return archive.manifest_of(folder).digest
     except (OSError, Refused):
         return None
 

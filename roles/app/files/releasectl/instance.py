@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -13,6 +14,34 @@ from releasectl.probe import Answer
 RELEASECTL = "/usr/local/sbin/releasectl"
 # In /proc/net/unix: the mark of a listening socket.
 LISTENING = 0x10000
+# So much of the journal tells why a process ended that was well a moment ago.
+LATELY_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One run of an instance, told from the next one by systemd's invocation."""
+
+    host: Host
+    release_id: str
+    invocation: str
+
+    def require_alive(self) -> None:
+        """See that it is still the one that runs: after a crash systemd starts another, which may answer too.
+
+        :raises Failed: with the unit's last lines.
+        """
+        unit = self.host.service(self.release_id)
+        state = systemd.show(unit)
+        if not state.running or state.invocation != self.invocation:
+            why = f"{state.result}, exit status {state.exit_status}"
+            since = time.time() - LATELY_SECONDS
+            raise failure(self.host, self.release_id, f"{unit} crashed after it was ready ({why})", since)
+
+
+def process(host: Host, release_id: str) -> Process:
+    """Return the run of a release's instance that goes on now."""
+    return Process(host, release_id, systemd.show(host.service(release_id)).invocation)
 
 
 def bring_up(host: Host, release_id: str) -> None:

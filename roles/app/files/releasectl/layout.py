@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 from releasectl.config import Settings
 
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{7}")
 DEPS_ID = re.compile(r"[0-9a-f]{12}")
+DAY_SECONDS = 86400
 
 
 class Layout:
@@ -53,6 +55,10 @@ class Layout:
         """Return the file whose existence tells that instance to drain."""
         return self.run_dir / f"{release_id}.drain"
 
+    def hold_file(self, release_id: str) -> Path:
+        """Return the file whose existence keeps that release's beat from the schedule."""
+        return self.run_dir / f"{release_id}.hold"
+
     def warm_file(self, release_id: str) -> Path:
         """Return the file that says until when an instance goes on without traffic."""
         return self.run_dir / f"{release_id}.warm"
@@ -76,14 +82,24 @@ class Layout:
         """Return the ids of the dependencies present."""
         return sorted(name for name in _names(self.deps) if DEPS_ID.fullmatch(name))
 
+    def laid_by(self, deps_id: str) -> Path:
+        """Return the environment that the next release with these dependencies will have."""
+        return self.deps / f".{deps_id}.next"
+
     def draining(self) -> list[str]:
         """Return the ids of the releases that have a drain file."""
-        found = (Path(name) for name in _names(self.run_dir) if name.endswith(".drain"))
-        return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
+        return self._marked("drain")
+
+    def held(self) -> list[str]:
+        """Return the ids of the releases that have a hold file."""
+        return self._marked("hold")
 
     def warm(self) -> list[str]:
         """Return the ids of the releases that are kept warm, or were until their time was over."""
-        found = (Path(name) for name in _names(self.run_dir) if name.endswith(".warm"))
+        return self._marked("warm")
+
+    def _marked(self, mark: str) -> list[str]:
+        found = (Path(name) for name in _names(self.run_dir) if name.endswith(f".{mark}"))
         return sorted(path.stem for path in found if RELEASE_ID.fullmatch(path.stem))
 
     def kept_runtime(self) -> list[str]:
@@ -93,9 +109,23 @@ class Layout:
 
     def leftovers(self) -> list[Path]:
         """Return the hidden folders of runs that were killed; of a running one while the lock is held."""
-        folders, ends = (self.root, self.deps, self.releases), (".staging", ".damaged")
-        hidden = [folder / name for folder in folders for name in _names(folder) if name.startswith(".")]
-        return sorted(path for path in hidden if path.name.endswith(ends))
+        return sorted(self._hidden(".staging", ".damaged") + self._abandoned())
+
+    def removed(self) -> list[Path]:
+        """Return the folders that were taken away and whose files may still be there."""
+        return self._hidden(".removed")
+
+    def _hidden(self, *ends: str) -> list[Path]:
+        folders = (self.root, self.deps, self.releases)
+        found = [folder / name for folder in folders for name in _names(folder) if name.startswith(".")]
+        return sorted(path for path in found if path.name.endswith(ends))
+
+    def _abandoned(self) -> list[Path]:
+        """Return the folders that archives were sent to and that nobody has fetched them from."""
+        folders = [self.incoming / name for name in _names(self.incoming)]
+        return [
+            path for path in folders if path.is_dir() and path.stat().st_mtime < time.time() - DAY_SECONDS
+        ]
 
     def active(self) -> str | None:
         """Return the id of the release traffic goes to: where `upstream.sock` points."""
@@ -136,12 +166,15 @@ class Layout:
         """Whether nginx finds this release's Flower."""
         return _target(self.flower) == self.flower_socket(release_id)
 
-    def installed(self, release_id: str, package: str) -> bool:
-        """Whether a release's environment has a package; who may not look there is told it has."""
+    def installed(self, release_id: str, module: str) -> bool:
+        """Whether a release's environment has a module; who may not look there is told it has.
+
+        :param module: its file below site-packages.
+        """
         venv = self.release(release_id) / "venv"
         if not os.access(venv, os.R_OK | os.X_OK):
             return venv.exists()
-        return any(venv.glob(f"lib/python*/site-packages/{package}/__init__.py"))
+        return any(venv.glob(f"lib/python*/site-packages/{module}"))
 
     def variable(self, release_id: str, name: str) -> str:
         """Return a variable of a release's environment file, empty when it is not there."""

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from releasectl import clock
+from releasectl import clock, records
 
 # Lines that say "from then on this release served".
 SERVED_COMMANDS = ("activate", "rollback")
@@ -36,8 +36,7 @@ def read(path: Path) -> list[dict]:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return []
-    parsed = (_parse(line) for line in lines)
-    return [entry for entry in parsed if entry is not None]
+    return [entry for entry in map(records.parse, lines) if entry is not None]
 
 
 def served(entries: list[dict]) -> list[str]:
@@ -64,11 +63,3 @@ def serve(stack: list[str], release_id: str) -> None:
         del stack[stack.index(release_id) + 1 :]
     else:
         stack.append(release_id)
-
-
-def _parse(line: str) -> dict | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 
-from releasectl import contract, schema, systemd, units
+from releasectl import contract, records, schema, starting, systemd, units
 from releasectl.errors import Failed, Interrupted, Refused
 from releasectl.host import Host
 from releasectl.output import Result
@@ -121,7 +120,8 @@ def _failure(host: Host, unit: str, since: float) -> Failed:
         cause = f"{unit} was not done within {host.settings.migrate_timeout_seconds:g} s and was stopped"
         systemd.stop(unit, host.settings.stop_timeout_seconds)
     waits = [_wait_words(told) for told in _events(lines, WAITS)]
-    evidence = {"unit": unit, "journal": lines, **({"remarks": waits} if waits else {})}
+    told = [part for line in lines for part in starting.readable(line)]
+    evidence = {"unit": unit, "journal": told, **({"remarks": waits} if waits else {})}
     # Told here and in the ledger: a unit that stays failed would only hide the next one that fails.
     systemd.reset_failed(unit)
     return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=evidence)
@@ -129,15 +129,7 @@ def _failure(host: Host, unit: str, since: float) -> Failed:
 
 def _events(lines: list[str], event: str) -> list[dict]:
     """Return what a unit's journal tells of one kind of event."""
-    found = []
-    for line in lines:
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(told, dict) and told.get("event") == event:
-            found.append(told)
-    return found
+    return [told for told in map(records.parse, lines) if told and told.get("event") == event]
 
 
 def _wait_words(told: dict) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
-import json
 import socket
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from releasectl import records
 from releasectl.config import Edge
 
 # Short, because a crash is only looked for between two questions; what takes longer is asked again.
@@ -96,16 +96,8 @@ def _ask(connection: http.client.HTTPConnection, target: str, host: str) -> Answ
         connection.request("GET", target, headers={"Host": host, "Connection": "close"})
         response = connection.getresponse()
         text = response.read(LONGEST_BODY).decode(errors="replace")
-        return Answer(response.status, _object(text), text)
+        return Answer(response.status, records.parse(text) or {}, text)
     except (OSError, http.client.HTTPException) as error:
         return Answer(None, {}, f"no answer: {error or type(error).__name__}")
     finally:
         connection.close()
-
-
-def _object(text: str) -> dict:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
-from releasectl import archive, companions, instance, ledger, systemd, units
+from releasectl import archive, companions, facts, instance, ledger, systemd, units
 from releasectl.errors import Failed, Refused
 from releasectl.host import Host
 from releasectl.output import Result, size
 from releasectl.settling import forget, others_up
 
 
-def prune(host: Host, keep: int) -> Result:
+def prune(host: Host, keep: int, *, now: bool = True) -> Result:
     """Remove all but the newest releases, and the dependencies that only removed ones used.
 
     Never the active one, nor the canary, nor `previous`, nor what `current` names, nor one built after the
     active one that nobody has tried to activate yet: a deploy on its way may have staged it to do so next.
     Nor, this time, one whose worker still finishes a task.
 
+    Where the disk is fuller than the settings allow, none but those stay.
+
     :param keep: how many releases stay, those among them.
+    :param now: remove the files too. Without, they are only taken away from where anybody looks for them, and
+        :mod:`releasectl.aside` removes them.
     """
-    gone = _finished(host, _dispensable(host, keep))
-    freed = 0
+    gone = _finished(host, _dispensable(host, 0 if _is_short_of_disk(host) else keep))
+    freed, left = 0, []
     for release_id in gone:
         host.out.progress(f"removing {release_id}")
-        _stop(host, release_id)
-        freed += _remove(host.layout.release(release_id), host.layout.releases / f".{release_id}.staging")
+        try:
+            _stop(host, release_id)
+            freed += _remove(host.layout.release(release_id), now=now)
+        except (Failed, OSError) as error:
+            # The next ones are no worse for it, and their room is wanted.
+            left.append(f"{release_id} is not removed: {error}")
     deps = _unused_deps(host)
     for deps_id in deps:
         host.out.progress(f"removing the dependencies {deps_id}")
-        freed += _remove(host.layout.deps / deps_id, host.layout.deps / f".{deps_id}.staging")
+        shutil.rmtree(host.layout.laid_by(deps_id), ignore_errors=True)
+        freed += _remove(host.layout.deps / deps_id, now=now)
     for remark in forget(host):
         host.out.progress(remark)
+    if left:
+        raise Failed("; ".join(left), next_command=host.command("status"))
     words = f"removed {len(gone)} releases and {len(deps)} sets of dependencies, {size(freed)} freed"
     data = {"removed": gone, "removed_deps": deps, "freed_bytes": freed}
     return Result("pruned" if gone or deps else "nothing to prune", bool(gone or deps), words, data)
@@ -51,6 +63,16 @@ def _dispensable(host: Host, keep: int) -> list[str]:
     others = [release_id for release_id in reversed(staged) if release_id not in needed]
     room = max(0, keep - len(needed & set(staged)))
     return sorted(others[room:])
+
+
+def _is_short_of_disk(host: Host) -> bool:
+    free, _ = facts.room(host.layout.root)
+    short = free < host.settings.keep_free_mb * 1024 * 1024
+    if short:
+        host.out.progress(
+            f"{size(free)} free, below {host.settings.keep_free_mb:g} MiB: keeping no spare release"
+        )
+    return short
 
 
 def _finished(host: Host, releases: list[str]) -> list[str]:
@@ -74,17 +96,14 @@ def _stop(host: Host, release_id: str) -> None:
     if enabled:
         systemd.disable(enabled)
     if release_id in others_up(host, None) and (remarks := instance.retire(host, release_id)):
-        raise Failed(
-            f"{release_id} is not removed: {'; '.join(remarks)}", next_command=host.command("status")
-        )
+        raise Failed("; ".join(remarks))
 
 
 def _unused_deps(host: Host) -> list[str]:
     used = set()
     for release_id in host.layout.staged():
-        path = host.layout.release(release_id) / archive.MANIFEST
         try:
-            used.add(archive.parse_manifest(path.read_bytes(), path).deps_id)
+            used.add(archive.manifest_of(host.layout.release(release_id)).deps_id)
         except (OSError, Refused) as error:
             # A release that does not say what it stands on may stand on any of them. (Its files would
             # live on, being links of its own, but the next release could not be staged code-only.)
@@ -93,14 +112,22 @@ def _unused_deps(host: Host) -> list[str]:
     return [deps_id for deps_id in host.layout.staged_deps() if deps_id not in used]
 
 
-def _remove(folder: Path, aside: Path) -> int:
+def _remove(folder: Path, *, now: bool) -> int:
     """Remove a folder, hiding it first so that a half removed one is never taken for whole.
 
     :return: the bytes that became free, which are those of files that have no other link.
     """
-    freed = sum(_freed(file.lstat()) for file in archive.files_below(folder))
-    folder.rename(aside)
-    shutil.rmtree(aside)
+    freed = sum(_freed(file.lstat()) for file in archive.files_below(folder)) if now else 0
+    aside = folder.with_name(f".{folder.name}.removed")
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        # overlayfs cannot rename a folder of the image a container was made from.
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.rmtree(folder)
+    if now:
+        shutil.rmtree(aside, ignore_errors=True)
     return freed
 
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from releasectl import archive
+from releasectl import archive, aside, settling
 from releasectl.archive import Manifest, Need
 from releasectl.errors import Failed, Refused
-from releasectl.facts import python_minor
+from releasectl.facts import python_minor, room
 from releasectl.host import Host
 from releasectl.layout import sync_folder
 from releasectl.output import Result, size
@@ -43,11 +43,14 @@ def stage(host: Host, release_archive: Path, deps_archive: Path | None) -> Resul
     if _staged_before(host, manifest):
         _tidy_incoming(host, release_archive, deps_archive)
         return Result("already staged", False, f"{manifest.id} is already staged and intact", data)
-    archive.verify(release_archive, manifest.files)
-    deps_new = not _deps_there(host, manifest.deps_id)
+    archive.verify(release_archive, manifest.files, archive.RELEASE_PARTS)
+    deps_new = not _deps_there(host, manifest)
     if deps_new:
         _deps_fit(host, manifest, deps_archive)
     _clear_leftovers(host)
+    # A worker that was still on its way out kept its release's when that failed.
+    for remark in settling.forget(host):
+        host.out.progress(remark)
     _room(host, [release_archive, *([deps_archive] if deps_new and deps_archive else [])])
     with (
         _cleared_on_failure(host),
@@ -77,7 +80,7 @@ def _staged_before(host: Host, manifest: Manifest) -> bool:
     if not folder.exists():
         return False
     try:
-        there = archive.parse_manifest((folder / archive.MANIFEST).read_bytes(), folder)
+        there = archive.manifest_of(folder)
     except (OSError, Refused):
         return False
     if there.digest != manifest.digest or there.files != manifest.files:
@@ -100,7 +103,7 @@ def intact(folder: Path, manifest: Manifest) -> bool:
 
 
 def _is_kept(name: str) -> bool:
-    return name == "release.env" or name.startswith(("src/", "static/"))
+    return name in ("release.env", "sbom.cdx.json") or name.startswith(("src/", "static/"))
 
 
 def _installed(venv: Path) -> bool:
@@ -109,10 +112,11 @@ def _installed(venv: Path) -> bool:
 
 
 def _recorded(record: Path) -> bool:
-    site = record.parent.parent
+    site = str(record.parent.parent)
     with record.open(newline="") as lines:
         rows = [row for row in csv.reader(lines) if len(row) == 3 and row[2]]
-    return all((site / name).stat().st_size == int(length) for name, _, length in rows)
+    # Texts, not paths: there are ten thousand of them.
+    return all(os.stat(f"{site}/{name}").st_size == int(length) for name, _, length in rows)  # noqa: PTH116
 
 
 @contextmanager
@@ -131,11 +135,18 @@ def _clear_leftovers(host: Host) -> None:
     for folder in layout.leftovers():
         host.out.progress(f"removing {folder.name}, left by a run that was stopped")
         shutil.rmtree(folder)
+    for folder in layout.removed():
+        # Something else may be at it.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _deps_there(host: Host, deps_id: str) -> bool:
+def _deps_there(host: Host, manifest: Manifest) -> bool:
+    """Whether the dependencies are installed, by the very lock that release.json vouches for."""
+    place = host.layout.deps / manifest.deps_id
+    lock = manifest.dependencies.get("requirements.txt", "")
     try:
-        return _installed(host.layout.deps / deps_id / "venv")
+        same = not archive.differs(place / "requirements.txt", lock)
+        return same and _installed(place / "venv")
     except OSError:
         return False
 
@@ -149,19 +160,18 @@ def _deps_fit(host: Host, manifest: Manifest, deps_archive: Path | None) -> None
         )
     if deps_archive.name != wanted:
         raise Refused(f"release {manifest.id} needs {wanted}, not {deps_archive.name}")
+    archive.verify(deps_archive, manifest.dependencies, archive.DEPS_PARTS)
 
 
 def _room(host: Host, archives: list[Path]) -> None:
     needed = sum((archive.need(path) for path in archives), RESERVE)
-    disk = os.statvfs(host.layout.root)
-    free = disk.f_bavail * disk.f_frsize
+    free, inodes = room(host.layout.root)
     if free < needed.bytes:
         raise Refused(
             _no_room(host, f"{size(free)} free, {size(needed.bytes)} needed"), next_command=_prune(host)
         )
-    # Some file systems make inodes as they go and count none.
-    if disk.f_files and disk.f_favail < needed.inodes:
-        counts = f"{disk.f_favail} inodes free, {needed.inodes} needed"
+    if inodes is not None and inodes < needed.inodes:
+        counts = f"{inodes} inodes free, {needed.inodes} needed"
         raise Refused(_no_room(host, counts), next_command=_prune(host))
 
 
@@ -186,6 +196,8 @@ def _stage_deps(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
     # uv leaves its lock file writable to everybody, and every release would link to it.
     (place / "venv/.lock").unlink(missing_ok=True)
     _hide(host, place)
+    # Linked from what was found damaged.
+    shutil.rmtree(host.layout.laid_by(deps_id), ignore_errors=True)
     _publish(place, host.layout.deps / deps_id)
 
 
@@ -195,7 +207,10 @@ def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
     place = layout.releases / f".{manifest.id}.staging"
     place.mkdir(parents=True, mode=0o755)
     archive.unpack(path, place, archive.RELEASE_PARTS)
-    link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
+    try:
+        layout.laid_by(manifest.deps_id).rename(place / "venv")
+    except FileNotFoundError:
+        link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
     _install_own(place, uv, manifest.overrides)
     for name in ("src", "static"):
         (place / name).mkdir(exist_ok=True)
@@ -206,17 +221,14 @@ def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Copy a tree of folders by linking its files: no space, no time, the same bytes.
+    """Copy a tree of folders by linking its files: the same bytes, and only the folders take up space.
 
-    :raises OSError: when the two are on different file systems.
+    :raises Failed: when the two are on different file systems.
     """
-    for place, folders, names in os.walk(source):
-        here = target / Path(place).relative_to(source)
-        here.mkdir()
-        for name in folders + names:
-            entry = Path(place, name)
-            if entry.is_symlink() or name in names:
-                os.link(entry, here / name, follow_symlinks=False)
+    words = [*aside.LINK_TREE, str(source), str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"`{' '.join(words)}` failed: {done.stderr.strip()}")
 
 
 def _install_own(place: Path, uv: Uv, overrides: list[str]) -> None:
@@ -225,9 +237,9 @@ def _install_own(place: Path, uv: Uv, overrides: list[str]) -> None:
     before = set(_records(venv))
     if any((place / "wheels").glob("*.whl")):
         uv.install(venv, place, compile_bytecode=False)
-    uv.check(venv, overrides)
     new = [record for record in _records(venv) if record not in before]
-    _compile(venv, [*_modules(new), place / "src"])
+    with _compiled(venv, [*_modules(new), place / "src"]):
+        uv.check(venv, overrides)
     (venv / ".lock").unlink(missing_ok=True)
     shutil.rmtree(place / "wheels", ignore_errors=True)
     (place / "requirements.txt").unlink(missing_ok=True)
@@ -248,16 +260,19 @@ def _modules(records: list[tuple[Path, int]]) -> list[Path]:
     return modules
 
 
-def _compile(venv: Path, paths: list[Path]) -> None:
-    """Byte-compile files and folders: the app may not write here, so no later start could."""
-    subprocess.run(
-        [str(venv / "bin/python"), "-I", "-m", "compileall", "-q", "-i", "-"],
-        input="\n".join(str(path) for path in paths),
-        text=True,
-        capture_output=True,
-        # A template that only looks like Python is no reason to refuse a release.
-        check=False,
-    )
+@contextmanager
+def _compiled(venv: Path, paths: list[Path]) -> Iterator[None]:
+    """Byte-compile files and folders beside the block: the app may not write here, so no later start could.
+
+    A template that only looks like Python is no reason to refuse a release.
+    """
+    words = [str(venv / "bin/python"), "-I", "-m", "compileall", "-q", "-i", "-"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        process.stdin.write("\n".join(str(path) for path in paths))
+        process.stdin.close()
+        yield
 
 
 def _date(folder: Path, built_at: float) -> None:

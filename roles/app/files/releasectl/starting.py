@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from releasectl import clock, systemd
+from releasectl import clock, records, systemd
 from releasectl.errors import Failed
 from releasectl.systemd import UnitState
+
+# The end of a traceback: what was raised, and the last calls on the way there.
+TRACE_LINES = 8
+# Of every import Python writes five lines that say nothing.
+IMPORTING = '"<frozen importlib.'
 
 
 class Crashed(Exception):
@@ -44,15 +49,22 @@ class Start:
             raise Crashed(_crash_words(self.unit, state, again=again))
         return state if self.seen else None
 
+    def see(self) -> UnitState | None:
+        """Return the unit's state, or nothing as long as the start has not begun.
+
+        :raises Failed: with the unit's last lines, when it crashed.
+        """
+        try:
+            return self.look()
+        except Crashed as crash:
+            raise failure(self.unit, str(crash), self.since) from crash
+
     def ready(self) -> bool:
         """Whether systemd says READY by now.
 
         :raises Failed: with the unit's last lines, when it crashed or its time is up.
         """
-        try:
-            state = self.look()
-        except Crashed as crash:
-            raise failure(self.unit, str(crash), self.since) from crash
+        state = self.see()
         if state is not None and state.running:
             return True
         if time.monotonic() > self.end:
@@ -106,8 +118,22 @@ def failure(unit: str, cause: str, since: float, **evidence: object) -> Failed:
     :param since: from when on its journal is of interest, in seconds since the epoch.
     :param evidence: what else was seen.
     """
-    told = {"unit": unit, "journal": systemd.journal(unit, since), **evidence}
+    lines = [part for line in systemd.journal(unit, since) for part in readable(line)]
+    told = {"unit": unit, "journal": lines, **evidence}
     return Failed(cause, next_command=f"sudo journalctl -u {unit} -n 200", evidence=told)
+
+
+def readable(line: str) -> list[str]:
+    """Return a line of the journal as a person reads it: of JSON, what is said, and where a traceback ends.
+
+    The whole of it stays where `next` leads.
+    """
+    told = records.parse(line)
+    if told is None or "event" not in told:
+        return [line]
+    trace = [text for text in str(told.get("exception") or "").splitlines() if IMPORTING not in text]
+    left = ["  …"] if len(trace) > TRACE_LINES else []
+    return [records.words(told, but=["exception"]), *left, *(f"  {text}" for text in trace[-TRACE_LINES:])]
 
 
 def _crash_words(unit: str, state: UnitState, *, again: bool) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 
 from releasectl.errors import Failed
 
@@ -70,9 +72,11 @@ def states(*names: str) -> list[UnitState]:
     """
     wanted = "ActiveState,SubState,Result,InvocationID,ExecMainStatus,Job"
     # One block of lines a unit, an empty line between two.
-    blocks = _systemctl("show", "--property", wanted, *names).stdout.strip("\n").split("\n\n")
+    done = _systemctl("show", "--property", wanted, *names)
+    blocks = done.stdout.strip("\n").split("\n\n")
     if len(blocks) != len(names) or "ActiveState=" not in blocks[0]:
-        raise Failed(f"systemd does not tell the state of {', '.join(names)}")
+        why = done.stderr.strip() or f"systemctl exited {done.returncode} without a word"
+        raise Failed(f"systemd does not tell the state of {', '.join(names)}: {why}")
     return [_state(block) for block in blocks]
 
 
@@ -140,6 +144,16 @@ def run_later(unit: str, seconds: float, words: list[str]) -> bool:
         return False
 
 
+def run_aside(unit: str, words: list[str]) -> None:
+    """Have systemd run a command while nobody waits and nothing else wants the processor.
+
+    :param unit: a name for it; one of that name that still runs is left to it.
+    """
+    command = ["systemd-run", "--quiet", "--collect", "--no-block", f"--unit={unit}", "--nice=19"]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        _run([*command, *words], ANSWER_SECONDS)
+
+
 def reset_failed(*names: str) -> None:
     """Forget units' failures and their count of starts, so that the next start is not refused."""
     # Answers 1 for a unit that systemd no longer has in memory: there is nothing to forget then.
@@ -156,11 +170,11 @@ def enable(names: list[str]) -> None:
 
 
 def disable(names: list[str]) -> None:
-    """No longer have units started at boot; systemd reads its units again.
+    """No longer have units started at boot; systemd forgets them when it reads its units the next time.
 
     :raises Failed: when systemd refuses.
     """
-    _systemctl("disable", "--quiet", *names, check=True)
+    _systemctl("disable", "--quiet", "--no-reload", *names, check=True)
 
 
 def enabled(names: Iterable[str]) -> list[str]:
@@ -195,6 +209,22 @@ def journal(unit: str, since: float) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return told.stdout.splitlines()
+
+
+def journal_with(text: str, identifiers: list[str], hours: float) -> list[str]:
+    """Return the journal's messages with a text in them, oldest first; none when it cannot be read.
+
+    :param identifiers: whose messages.
+    :param hours: how far to look back.
+    """
+    words = [f"--identifier={name}" for name in identifiers]
+    words += [f"--since=-{round(hours * 3600)}s", f"--grep={re.escape(text)}", "--output=cat"]
+    try:
+        told = _run(["journalctl", *words, "--no-pager", "--quiet"], ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    # A pattern without capitals finds others too.
+    return [line for line in told.stdout.splitlines() if text in line]
 
 
 def _try(verb: str, unit: str, seconds: float) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from releasectl import clock
+from releasectl import clock, records
 
 # So much of the log's end tells how the release before did: some ten thousand requests.
 LOOK_BACK_BYTES = 4 * 1024 * 1024
@@ -105,13 +104,7 @@ def _place(path: Path) -> tuple[int, int]:
 
 
 def _parsed(lines: list[bytes]) -> Iterator[dict]:
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
+    return (record for record in map(records.parse, lines) if record is not None)
 
 
 def _seconds(line: dict) -> float:
