@@ -7,10 +7,13 @@ MAKEFLAGS += --no-print-directory
 INVENTORY ?= inventory/local
 HOST ?=
 ARGS ?=
+ROTATE ?=
 PYTHON ?= python3
 
 limit = $(if $(HOST),--limit $(HOST) )$(ARGS)
-PLAYBOOK = .venv/bin/ansible-playbook -i $(INVENTORY)
+# Where playbooks/secrets.yml puts a vault's password.
+VAULT_PASSWORD = $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/ansible-vault/$(notdir $(INVENTORY))
+PLAYBOOK = .venv/bin/ansible-playbook -i $(INVENTORY)$(patsubst %, --vault-password-file %,$(wildcard $(VAULT_PASSWORD)))
 TARGET_HOST = PYTHONPATH=tests $(PYTHON) -m target_host
 HOSTS = --inventory $(INVENTORY) $(if $(HOST),--host $(HOST))
 CONTROLLER_LOCKS = requirements/controller.txt
@@ -47,7 +50,10 @@ ssh: venv ## Log in on a local host (HOST=)
 logs: venv ## Follow the app's log on a local host (HOST=)
 	@$(TARGET_HOST) logs $(HOSTS)
 
-.PHONY: deploy rollback status verify
+.PHONY: secrets deploy rollback status verify audit vulnerabilities
+secrets: venv ## Make the secrets that INVENTORY asks for, in a vault (ROTATE=<a name> makes one anew)
+	$(PLAYBOOK) playbooks/secrets.yml $(if $(ROTATE),-e secrets_rotate=$(ROTATE) )$(ARGS)
+
 deploy: venv ## Build a release and send traffic to it
 	$(PLAYBOOK) playbooks/deploy.yml $(limit)
 
@@ -60,6 +66,12 @@ status: venv ## Say which release each host serves
 verify: venv ## Check every host against what it should be, changing nothing
 	$(PLAYBOOK) playbooks/verify.yml $(limit)
 
+audit: venv ## Measure every host's security, changing nothing; reports in .local/
+	$(PLAYBOOK) playbooks/audit.yml $(limit)
+
+vulnerabilities: venv ## Compare the active releases with the index's advisories
+	$(PLAYBOOK) playbooks/vulnerabilities.yml $(limit)
+
 .PHONY: lint test-needs test-fast test test-full
 lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 	.venv/bin/ansible-lint --offline --profile production
@@ -69,8 +81,8 @@ lint: venv-dev ## Check style: Ansible, YAML, Python, shell
 	.venv/bin/shellcheck .ci/run $(shell find . -name '*.sh' -not -path './.*/*')
 
 test-fast: test-needs lint ## Lint, and every test that needs no host
-	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
+	.venv/bin/pytest $(TWO_AT_ONCE) tests/static tests/unit tests/render
 	$(APP_VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder app_skeleton --ignore $(BROWSER_TESTS)
 	$(APP_VENV)/bin/python -m pytest -n 2 --dist loadfile $(BROWSER_TESTS)
 	.venv/bin/pytest tests/bench
@@ -83,13 +95,18 @@ test-needs:
 test: test-fast ## All tests, with hosts of their own
 	.venv/bin/pytest -n 2 --dist loadgroup tests/target tests/scenario
 
-test-full: test-fast ## All tests, the long forms too, on Debian 12 and 13
+test-full: test-fast ## All tests, the long ones too, on Debian 12 and 13
+	.venv/bin/pytest --long -m long tests/render
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
-.PHONY: bench bench-deploy
+.PHONY: bench bench-edge bench-deploy
 bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
+
+bench-edge: venv ## Measure what nginx, TLS and headers cost a request (ARGS=--quick for a look)
+	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
+	PYTHONPATH=tests .venv/bin/python -m bench.edge $(ARGS)
 
 bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (ARGS=--quick for a look)
 	@$(TARGET_HOST) prepare
@@ -103,7 +120,7 @@ venv-dev:
 	@$(TARGET_HOST) venv $(DEV_LOCKS)
 
 lock: venv ## Resolve requirements/*.in anew (ARGS=--upgrade takes newer versions)
-	for name in uv controller dev; do \
+	for name in uv build controller dev scanners observatory; do \
 	  UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-config --universal \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS) \
 	    --output-file requirements/$$name.txt requirements/$$name.in || exit; \
