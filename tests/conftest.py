@@ -1,9 +1,11 @@
 """Hosts for tests/target and tests/scenario, evidence of what goes red, durations.
 
-Which host a test gets is its parameter. With `-n 2 --dist loadgroup` the tests of one host run one after the
-other in one process, those of different hosts side by side. Every test of tests/target, and those of
-tests/scenario marked `every_release`, run on Debian 12 and 13; the others on the releases named in RELEASES
-("13"), or with `--long` on both.
+Which host a test gets is its parameter. With `-n 2 --dist loadgroup` the tests of one host run one after
+the other in one process, those of different hosts side by side. Every test of tests/target, and those of
+tests/scenario marked `every_release`, run on Debian 12 and 13, as far as they are about a host with the app
+on it; the others on the releases named in RELEASES ("13"), or with `--long` on both. What is marked `long`
+runs with `--long` alone: it would show for another broker, another app or another moment what a test beside
+it shows.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 TESTS_DIR = Path(__file__).parent
 ALL_RELEASES = (13, 12)
-HOST_FIXTURES = ("site", "spare", "plain", "broker", "fleet")
+HOST_FIXTURES = ("site", "spare", "plain", "certified", "sharing", "broker", "watched", "fleet")
 HOST_IN_ID = re.compile(rf"\b({'|'.join(HOST_FIXTURES)})-debian\d+\b")
 # After so many a further one tells nothing new, and each takes seconds.
 EVIDENCE_AT_MOST = 20
@@ -35,6 +38,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "every_release: runs on each Debian release, not only on the main one")
+    config.addinivalue_line("markers", "long: runs with --long alone")
     config.stash[SHOWN] = _terminal(config)
     config.stash[DURATIONS] = []
     config.stash[SEEN_ERRORS] = {}
@@ -64,6 +68,15 @@ def main_releases(config) -> tuple[int, ...]:
     return ALL_RELEASES if config.getoption("--long") else ALL_RELEASES[:1]
 
 
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def uses_hosts(item) -> bool:
     """Tell whether a test belongs to those that get hosts: others may call a fixture of their own `site`."""
     return bool({TESTS_DIR / "target", TESTS_DIR / "scenario"} & set(item.path.parents))
@@ -76,9 +89,9 @@ def pytest_generate_tests(metafunc):
         TESTS_DIR / "target" in metafunc.definition.path.parents
         or metafunc.definition.get_closest_marker("every_release") is not None
     )
-    releases = ALL_RELEASES if everywhere else main_releases(metafunc.config)
     for kind in HOST_FIXTURES:
         if kind in metafunc.fixturenames:
+            releases = ALL_RELEASES if everywhere and kind == "site" else main_releases(metafunc.config)
             ids = [f"{kind}-debian{debian}" for debian in releases]
             metafunc.parametrize(kind, releases, ids=ids, indirect=True, scope="session")
 
@@ -148,12 +161,46 @@ def plain(request, say):
 
 
 @pytest.fixture(scope="session")
+def certified(request, say):
+    """Return a host with nothing on it but Debian and an ACME server."""
+    from testbed import certifying
+
+    with _host("certified", request) as declaration:
+        yield certifying.start(declaration, say)
+
+
+@pytest.fixture(scope="session")
+def sharing(request, say):
+    """Return two hosts of one app, and an ACME server on the first that asks the second."""
+    from testbed import certifying, sites
+
+    members = [certifying.Sharer("certified", request.param, number) for number in (0, 1)]
+    both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
+    with sites.owned(both):
+        try:
+            sites.remove(both)
+            yield certifying.start_two(members, say)
+        finally:
+            if not request.config.getoption("--keep-hosts"):
+                sites.remove(both)
+
+
+@pytest.fixture(scope="session")
 def broker(request, say):
     """Return a host that two apps' inventories brought RabbitMQ to, and nothing else."""
     from testbed import brokers
 
     with _host("broker", request) as declaration:
         yield brokers.start(declaration, say)
+
+
+@pytest.fixture(scope="session")
+def watched(request, say):
+    """Return a provisioned host in its own group `monitoring`."""
+    from testbed import watching
+
+    with _host("watched", request) as declaration:
+        yield watching.start(declaration, say)
 
 
 @pytest.fixture(scope="session")

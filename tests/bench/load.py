@@ -9,16 +9,19 @@ from pathlib import Path
 TIMEOUT_SECONDS = 300
 
 
-def send(port: int, paths: Sequence[str], *, requests: int, connections: int, folder: Path) -> list[int]:
+def send(
+    port: int, paths: Sequence[str], *, requests: int, connections: int, folder: Path, scheme: str = "http"
+) -> list[int]:
     """Send so many requests, each connection its next one as soon as it has the answer to the last.
 
     :param port: of nginx on the loopback.
     :param paths: asked for in turn.
+    :param connections: kept; as many as requests, for a new one each.
     :return: how long each answer took, in microseconds.
     :raises RuntimeError: if an answer was not 200, or one is missing.
     """
     addresses, log = folder / "addresses", folder / "answers"
-    addresses.write_text("".join(f"http://localhost:{port}{path}\n" for path in paths))
+    addresses.write_text("".join(f"{scheme}://localhost:{port}{path}\n" for path in paths))
     log.unlink(missing_ok=True)
     command = ["h2load", "--h1", f"--requests={requests}"]
     command += [f"--clients={connections}", f"--log-file={log}", f"--input-file={addresses}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,18 @@ print(json.dumps({"python": platform.python_version(), **versions}))
 
 #: A load average up to which the machine counts as quiet.
 QUIET = 0.5
+
+
+def missing(**programs: object) -> list[str]:
+    """Return what must be installed first.
+
+    :param programs: of a bench alone, by their packages: what was found of each.
+    """
+    wanted = {"nginx": shutil.which("nginx"), "nghttp2-client": shutil.which("h2load")}
+    wanted |= {"postgresql": postgresql.programs(), **programs}
+    return [f"apt-get install {name}" for name, found in wanted.items() if not found] + (
+        [] if APP_PYTHON.exists() else ["make test-fast (for the app venv)"]
+    )
 
 
 def load_average() -> float:

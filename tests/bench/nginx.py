@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -19,10 +20,49 @@ from . import PROJECT_DIR
 from .processes import stop
 
 TREE = PROJECT_DIR / "nginx"
-FILES = ("nginx.conf.j2", "snippets/proxy_headers.conf", "conf.d/logging.conf", "conf.d/proxy.conf")
-FILES += ("conf.d/compression.conf", "conf.d/limits.conf", "conf.d/problems.conf", "conf.d/static.conf")
-FILES += ("conf.d/maintenance.conf", "snippets/problems.conf", "snippets/maintenance_headers.conf")
-FILES += ("snippets/maintenance_page.conf", "snippets/maintenance_problem.conf")
+# Its listener has no place among those of the servers that are measured.
+NOBODYS = "conf.d/default_server.conf.j2"
+SITE_FILES = (
+    "sites-enabled/app.conf.j2",
+    "sites-enabled/app.canary.conf.j2",
+    "sites-enabled/app.maintenance.conf.j2",
+)
+CERTIFICATE, KEY = "certificate.pem", "key.pem"
+# nginx as its own manual puts it before an app, and nothing else: what the project's site is compared with.
+PLAIN_SITE = """\
+upstream {name} {{
+    server unix:{upstream};
+    keepalive 32;
+}}
+
+server {{
+    listen 127.0.0.1:{port};
+    access_log off;
+
+    location / {{
+        proxy_pass http://{name};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto $scheme;
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site.
+
+    :param upstream: the socket it passes requests on to.
+    :param has_tls: whether it is asked over TLS.
+    :param is_plain: whether it is `PLAIN_SITE` and none of the project's.
+    """
+
+    upstream: Path
+    has_tls: bool = False
+    is_plain: bool = False
 
 
 def free_ports(count: int) -> list[int]:
@@ -34,43 +74,84 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def render(folder: Path, ports: dict[str, int]) -> None:
+def render(folder: Path, sites: Mapping[str, Site], ports: Mapping[str, int]) -> None:
     """Render the project's tree into a folder, one site for each server.
 
-    The site is the project's but for TLS: encryption costs the same in every variant, so it would only make
-    the ratios smaller.
-
-    :param ports: a site's name to its port; it passes requests on to ``<name>.sock`` beside the folder.
+    :param ports: of the sites.
     """
     defaults = yaml.safe_load((PROJECT_DIR / "roles/nginx/defaults/main.yml").read_text())
-    for name in FILES:
-        _write(folder / name.removesuffix(".j2"), _rendered(name, defaults), folder)
-    for name, port in ports.items():
-        site = defaults | {
-            "nginx_site_name": name,
-            "nginx_site_server_names": ["localhost"],
-            "nginx_site_root": folder,
-            "nginx_site_upstream_path": folder.parent / f"{name}.sock",
-            "nginx_https_port": f"127.0.0.1:{port}",
-            # All of the load comes from one address.
-            "nginx_client_requests_per_second": 1_000_000,
-            "nginx_ipv6_enabled": False,
-            "__nginx_port_suffix": f":{port}",
-            "__nginx_listen_http2": "",
-            "__nginx_http2_directive": "",
-            "__nginx_site_word": re.sub(r"\W", "_", name),
-            "__nginx_maintenance_admitted": "",
-        }
-        text = _rendered("sites-enabled/app.conf.j2", site)
-        text = re.sub(r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text))
-        _write(folder / f"sites-enabled/{name}.conf", text, folder)
-        parts = ("snippets/app.flower", "snippets/app.maintenance", "sites-enabled/app.maintenance")
-        for part in (*parts, "snippets/app.canary", "sites-enabled/app.canary"):
-            path = folder / f"{part.replace('/app.', f'/{name}.')}.conf"
-            _write(path, _rendered(f"{part}.conf.j2", site), folder)
+    tables = yaml.safe_load((PROJECT_DIR / "roles/nginx/vars/main.yml").read_text())
+    frame = defaults | {
+        "__nginx_tls_protocols": tables["__nginx_tls_protocols"],
+        "__nginx_tls_groups": "X25519:prime256v1:secp384r1",
+        "__nginx_hsts": f"max-age={defaults['nginx_hsts_max_age_seconds']}",
+        "__nginx_trusted_proxies": "",
+        "__nginx_http3_offer": "",
+    }
+    for path in ["nginx.conf.j2", *_files("conf.d", "*"), *_files("snippets", "[!a]*")]:
+        if path != NOBODYS:
+            _write(folder / path.removesuffix(".j2"), _rendered(path, frame), folder)
+    for name, site in sites.items():
+        if site.is_plain:
+            text = PLAIN_SITE.format(name=name, upstream=site.upstream, port=ports[name])
+            _write(folder / f"sites-enabled/{name}.conf", text, folder)
+        else:
+            _render_site(folder, name, site, ports[name], defaults)
     (folder / "modules-enabled").mkdir()
     (folder / "log").mkdir()
     shutil.copy("/etc/nginx/mime.types", folder)
+
+
+def _files(below: str, pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(TREE)) for path in (TREE / below).glob(pattern))
+
+
+def _render_site(folder: Path, name: str, site: Site, port: int, defaults: dict[str, object]) -> None:
+    variables = defaults | {
+        "nginx_site_name": name,
+        "nginx_site_server_names": ["localhost"],
+        "nginx_site_root": folder,
+        "nginx_site_upstream_path": site.upstream,
+        "nginx_site_certificate_path": folder / CERTIFICATE,
+        "nginx_site_private_key_path": folder / KEY,
+        "nginx_https_port": f"127.0.0.1:{port}",
+        # All of the load comes from one address.
+        "nginx_client_requests_per_second": 1_000_000,
+        "nginx_client_connections": 65_535,
+        "nginx_ipv6_enabled": False,
+        "__nginx_port_suffix": f":{port}",
+        "__nginx_listen_http2": "",
+        "__nginx_http2_directive": "",
+        "__nginx_listen_proxy_protocol": "",
+        "__nginx_listen_loopback": "",
+        "__nginx_listen_quic": "",
+        "__nginx_site_word": re.sub(r"\W", "_", name),
+        "__nginx_maintenance_admitted": "",
+    }
+    for path in [*SITE_FILES, *_files("snippets", "app.*")]:
+        text = _rendered(path, variables)
+        if not site.has_tls:
+            text = re.sub(
+                r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text)
+            )
+        _write(folder / path.removesuffix(".j2").replace("/app.", f"/{name}."), text, folder)
+
+
+def make_certificate(folder: Path) -> None:
+    """Make a certificate as the project's sites have one: ECDSA on P-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += ["-subj", "/CN=localhost", "-days", "2", "-out", CERTIFICATE, "-keyout", KEY]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 def _rendered(name: str, variables: dict[str, object]) -> str:
@@ -87,11 +168,12 @@ def _write(path: Path, text: str, folder: Path) -> None:
 
 
 @contextmanager
-def serve(folder: Path, names: Iterable[str]) -> Iterator[tuple[dict[str, int], int]]:
+def serve(folder: Path, sites: Mapping[str, Site]) -> Iterator[tuple[dict[str, int], int]]:
     """Run nginx; yield the port of each site and the master's process id."""
-    names = list(names)
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    render(folder, ports)
+    ports = dict(zip(sites, free_ports(len(sites)), strict=True))
+    if any(site.has_tls for site in sites.values()):
+        make_certificate(folder)
+    render(folder, sites, ports)
     command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-g", "daemon off;"]
     with (folder / "log/output").open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output)

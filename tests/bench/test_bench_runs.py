@@ -45,6 +45,17 @@ def test_observability_bench_measures_each_view_with_and_without_flask_ops():
     assert report["machine"]["cores"]
 
 
+@needs_servers
+def test_edge_bench_measures_nginx_with_and_without_tls():
+    rows = run("edge", "--epochs=1", "--rounds=2", "--requests=40", "--handshakes=10", "--workers=1")[
+        "results"
+    ]
+    found = {row["variant"]: row for row in rows}
+    assert found.keys() == {"plain", "plain_again", "edge", "edge_tls", "edge_tls_new"}
+    assert found["plain"]["cpu_ratio"]["median"] == 1
+    assert all(row["nginx_us"] > 0 and row["gunicorn_us"] > 0 for row in rows)
+
+
 def test_interval_holds_the_median_and_widens_with_the_noise():
     calm = of_median([[1.00, 1.01, 1.02], [1.01, 1.02, 1.03]])
     wild = of_median([[0.50, 1.01, 1.90], [0.80, 1.02, 1.60]])

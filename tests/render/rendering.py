@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = Path(__file__).with_name("inventory.yml")
-ROLES = ("base", "app", "nginx")
+ROLES = ("base", "app", "nginx", "exporters", "monitoring")
+# base knows no app: once a host is enough, and half a second less for each that is left out.
+PLAYS = ({"hosts": "all:!board-*", "roles": ["base"]}, {"hosts": "all", "roles": ["app", "nginx"]})
+WATCHED = ({"hosts": "all", "roles": ["exporters"]}, {"hosts": "monitoring", "roles": ["monitoring"]})
 # What needs the host itself: its accounts, its programs, and where else somebody may have written.
 HOST_OPTIONS = ("owner", "group", "validate", "validate_fail_on_stderr", "validate_ignore", "absent")
 HOST_OPTIONS += ("exclusive", "exclusive_roots", "backup_dir")
@@ -123,7 +128,7 @@ def land(host: Host) -> None:
         (host.root / role).rmdir()
 
 
-def project(folder: Path) -> Path:
+def project(folder: Path, plays: Sequence[dict[str, Any]]) -> Path:
     """Write a project of the roles' rendering tasks, all else linked to the real one; return its playbook."""
     for role in ROLES:
         role_dir = folder / "roles" / role
@@ -139,15 +144,13 @@ def project(folder: Path) -> Path:
     pretend = {"name": "Pretend to be that host", "ansible.builtin.set_fact": facts}
     play = {
         "name": "Render",
-        "hosts": "all",
         "gather_facts": False,
         "vars": {"render_root": f"{folder}/hosts/{{{{ inventory_hostname }}}}"},
         "pre_tasks": [pretend],
     }
-    # base knows no app: once a host is enough, and half a second less for each that is left out.
-    plays = [play | {"hosts": "all:!board-*", "roles": ["base"]}, play | {"roles": ["app", "nginx"]}]
     playbook = folder / "render.yml"
-    playbook.write_text(yaml.safe_dump(plays, sort_keys=False))
+    # Written out each time: an anchor would be read as one play's.
+    playbook.write_text(json.dumps([play | each for each in plays], indent=1))
     return playbook
 
 
@@ -167,18 +170,18 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def render(folder: Path) -> Rendered:
-    """Render every host of inventory.yml below `folder`.
+def render(folder: Path, inventory: Path = INVENTORY, plays: Sequence[dict[str, Any]] = PLAYS) -> Rendered:
+    """Render every host of an inventory below `folder`.
 
     Raises AssertionError with Ansible's words when a file does not render.
     """
-    playbook = project(folder)
+    playbook = project(folder, plays)
     (folder / "hosts").mkdir()
-    names = list(yaml.safe_load(INVENTORY.read_text())["all"]["children"].values())
+    names = list(yaml.safe_load(inventory.read_text())["all"]["children"].values())
     hosts = {name: Host(name, folder / "hosts" / name) for group in names for name in group.get("hosts", ())}
     program = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
-        [str(program), "--inventory", str(INVENTORY), str(playbook)],
+        [str(program), "--inventory", str(inventory), str(playbook)],
         cwd=folder,
         env=environment(folder),
         capture_output=True,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rendering import Host
 
@@ -17,7 +19,7 @@ sys.path.insert(0, str(TESTS))
 from target_host import apt, image, runtime  # noqa: E402
 from target_host.shell import as_root, run  # noqa: E402
 
-PACKAGES = ("nginx", "openssl")
+PACKAGES = ("nginx", "curl", "openssl", "slowhttptest", "testssl.sh")
 # A release id: the name of the instances that are looked at.
 RELEASE = "20260101T000000Z-abc1234"
 INSTALL = """
@@ -38,7 +40,8 @@ rm -f /etc/nginx/sites-enabled/default
 for app in "$@"; do
     id "$app" >/dev/null 2>&1 || useradd --system "$app"
     home="/srv/$app/releases/$release"
-    mkdir -p "/etc/ssl/$app" "/etc/$app/credentials" "$home/venv/bin" "$home/src"
+    mkdir -p "/etc/ssl/$app" "/etc/$app/credentials" "/etc/$app/credentials.encrypted"
+    mkdir -p "$home/venv/bin" "$home/src"
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$app" \\
         -keyout "/etc/ssl/$app/privkey.pem" -out "/etc/ssl/$app/fullchain.pem"
     cp /bin/true "$home/venv/bin/gunicorn"
@@ -59,67 +62,99 @@ def limits() -> list[str]:
     return runtime.limit_options(runtime.read_facts())
 
 
-def image_with_nginx(debian: int) -> str:
-    """Return an image of a Debian release with nginx in it, built once and named by what it is made from.
+def image_with(debian: int, packages: Sequence[str]) -> str:
+    """Return an image of a Debian release with packages in it, built once and named by what it is made from.
 
     Its name begins as the target hosts' images do, so that `make clean` removes it with them.
     """
     base = image.ensure(debian)
-    digest = hashlib.sha256("\0".join([base, INSTALL, *PACKAGES]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\0".join([base, INSTALL, *packages]).encode()).hexdigest()[:12]
     name = f"{image.REPOSITORY}-render:{debian}-{digest}"
     if not image.exists(name):
-        build(base, name)
+        build(base, name, packages)
     return name
 
 
-def build(base: str, name: str) -> None:
+def build(base: str, name: str, packages: Sequence[str]) -> None:
     container = f"render-build-{uuid.uuid4().hex[:8]}"
     configuration = apt.configuration(apt.controller_settings(os.environ))
     try:
         podman(
             "run", f"--name={container}", f"--env=APT_CONFIGURATION={configuration}", *limits(), base,
-            "sh", "-c", INSTALL, "sh", *PACKAGES, timeout_seconds=600,
+            "sh", "-c", INSTALL, "sh", *packages, timeout_seconds=600,
         )  # fmt: skip
         podman("commit", "--quiet", "--change=ENV APT_CONFIGURATION=", container, name, timeout_seconds=300)
     finally:
         podman("rm", "--force", "--time=0", container, check=False)
 
 
-class Sandbox:
-    """One container; the trees of several inventories laid over each other, as on a host they share."""
+class Container:
+    """A container without a network, there as long as it is used."""
 
-    def __init__(self, debian: int, hosts: Sequence[Host]):
+    def __init__(self, debian: int):
+        """Describe it; nothing is started."""
         self.debian = debian
-        self.hosts = list(hosts)
-        self.apps = [host.app for host in hosts]
-        self.odd = any(host.odd for host in hosts)
         self.name = f"render-{uuid.uuid4().hex[:8]}"
 
-    def __enter__(self) -> Sandbox:
-        image_name = image_with_nginx(self.debian)
-        trees = [f"--volume={host.root}:/rendered/{host.name}:ro" for host in self.hosts]
+    def begin(self, packages: Sequence[str], volumes: Sequence[str], *prepare: str) -> None:
+        """Start it, with Debian packages and folders of this machine's, and run a first command in it.
+
+        Raises AssertionError, with what that said, if it fails; the container is gone then.
+        """
         # No network but its own loopback: nothing here may need a name or a mirror.
-        options = [f"--name={self.name}", "--network=none", *trees, *limits()]
-        podman("run", "--detach", *options, image_name, "sleep", "infinity")
+        options = [f"--name={self.name}", "--network=none", *volumes, *limits()]
+        podman("run", "--detach", *options, image_with(self.debian, packages), "sleep", "infinity")
         try:
-            done = self.run("sh", "-c", PREPARE, "sh", RELEASE, *self.apps)
+            done = self.run(*prepare)
             assert done.returncode == 0, done.stdout + done.stderr
         except BaseException:
             self.__exit__()
             raise
-        return self
 
     def __exit__(self, *_error: object) -> None:
         podman("rm", "--force", "--time=0", self.name, check=False)
 
-    def run(self, *command: str):
+    def run(self, *command: str, timeout_seconds: float = 120):
         """Run a command in the container and return its result."""
-        return podman("exec", self.name, *command, check=False, timeout_seconds=120)
+        return podman("exec", self.name, *command, check=False, timeout_seconds=timeout_seconds)
+
+
+class Sandbox(Container):
+    """One container; the trees of several inventories laid over each other, as on a host they share."""
+
+    def __init__(self, debian: int, hosts: Sequence[Host], shared: Mapping[str, Path] | None = None):
+        """Describe it; `shared` names folders of this machine's by where they are to be there."""
+        super().__init__(debian)
+        self.shared = shared or {}
+        self.hosts = list(hosts)
+        self.apps = [host.app for host in hosts]
+        self.odd = any(host.odd for host in hosts)
+
+    def __enter__(self) -> Sandbox:
+        trees = [f"--volume={host.root}:/rendered/{host.name}:ro" for host in self.hosts]
+        shared = [f"--volume={folder}:{path}" for path, folder in self.shared.items()]
+        scripts = f"--volume={Path(__file__).parent}:/scripts:ro"
+        self.begin(PACKAGES, [scripts, *trees, *shared], "sh", "-c", PREPARE, "sh", RELEASE, *self.apps)
+        return self
+
+    def beside(self, *command: str | Path):
+        """Run a program of this machine's in the container's network and return its result."""
+        process = podman("inspect", "--format={{.State.Pid}}", self.name).stdout.strip()
+        inside = as_root(["nsenter", f"--net=/proc/{process}/ns/net", *map(str, command)])
+        return run(inside, check=False, timeout_seconds=120)
+
+    def told(self, script: str, given: object) -> Any:
+        """Run one of this folder's scripts in the container, given something as JSON; return what it prints.
+
+        Raises AssertionError, with what it said, if it fails.
+        """
+        done = self.run("python3", "-B", f"/scripts/{script}.py", json.dumps(given))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return json.loads(done.stdout)
 
     @property
     def units(self) -> list[str]:
-        """The units this project wrote, templates as the instance of one release."""
-        found = {
-            path for host in self.hosts for path in host.files if path.startswith("/etc/systemd/system/")
-        }
+        """The units this project wrote, templates as the instance of one release; drop-ins are no units."""
+        folder = Path("/etc/systemd/system")
+        found = {path for host in self.hosts for path in host.files if Path(path).parent == folder}
         return sorted(Path(path).name.replace("@.", f"@{RELEASE}.") for path in found)

@@ -8,13 +8,13 @@ import http.client
 import http.server
 import json
 import socket
-import socketserver
-import ssl
 import subprocess
 import sys
 import threading
 import zlib
 from pathlib import Path
+
+from standing import Quiet, Server, trusting
 
 STREAMS = {
     "/events": {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"},
@@ -29,16 +29,10 @@ ARRIVED = threading.Event()
 WHO = {"as=admin": 204, "as=viewer": 403}
 
 
-class App(http.server.BaseHTTPRequestHandler):
+class App(Quiet):
     """Answers with what it was asked."""
 
     protocol_version = "HTTP/1.1"
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_words):
-        pass
 
     def do_GET(self):
         path = self.path.partition("?")[0]
@@ -78,10 +72,6 @@ class App(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
 def serve(site, link="upstream.sock"):
     """Listen where the site's nginx looks."""
     path = Path(f"/run/{site['app']}.{link}")
@@ -105,8 +95,7 @@ def first_event(response):
 def ask(port, target, host, *, tls=False, method="GET", body=None, headers=None, address="127.0.0.1"):
     """Return status, headers and text of one answer, or why there was none."""
     if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = trusting()
         connection = http.client.HTTPSConnection(host, port, timeout=10, context=context)
         # The name is in the handshake, the address is this host's.
         connection._create_connection = lambda _named, *rest: socket.create_connection((address, port), *rest)

@@ -9,33 +9,27 @@ import http.server
 import json
 import os
 import socket
-import socketserver
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import standing
+from standing import Quiet, trusting
+
 CLIENTS = 160
 OLD, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb"
 HASHED = "/static/new.3f2a1b0c9d8e.css"
 # Made once, and of nobody's certificates: it is who answers that is looked at.
-CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
+CONTEXT = trusting()
 HAMMER_SECONDS = 4
 
 
-class App(http.server.BaseHTTPRequestHandler):
+class App(Quiet):
     """Answers with its release; while it drains, it ends each connection, as gunicorn does."""
 
     protocol_version = "HTTP/1.1"
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_words):
-        pass
 
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -51,8 +45,7 @@ class App(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
+class Server(standing.Server):
     request_queue_size = 256
     draining = False
 
@@ -215,8 +208,8 @@ def workers():
     """Return nginx's worker processes: a reload replaces them."""
     master = Path("/run/nginx.pid").read_text().strip()
     children = Path(f"/proc/{master}/task/{master}/children")
-    # nginx goes into the background before its workers are there.
-    while not (found := sorted(int(word) for word in children.read_text().split())):
+    # nginx goes into the background before its workers are there: one for each processor.
+    while len(found := sorted(int(word) for word in children.read_text().split())) < os.cpu_count():
         time.sleep(0.05)
     return found
 

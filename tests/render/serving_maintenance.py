@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 import socket
-import socketserver
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+from standing import Quiet, Server, trusting
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 WHO = {"browser": {"Accept": BROWSER}, "program": {"Accept": "*/*"}, "silent": {}}
@@ -39,21 +39,14 @@ PUBLIC = {
 }
 PAGES = ("livez", "readyz", "startupz", "version")
 # Made once, and of nobody's certificates: it is who answers that is looked at.
-CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
+CONTEXT = trusting()
 HAMMER_SECONDS = 3
 
 
-class App(http.server.BaseHTTPRequestHandler):
+class App(Quiet):
     """Answers everything with its path."""
 
     protocol_version = "HTTP/1.1"
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_words):
-        pass
 
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -64,11 +57,6 @@ class App(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_POST = do_PUT = do_HEAD = do_GET
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 64
 
 
 def lay_out(site):

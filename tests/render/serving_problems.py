@@ -9,18 +9,16 @@ import http.client
 import http.server
 import json
 import re
-import shutil
 import socket
-import socketserver
-import ssl
-import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-TREE, COPY, LOGS = Path("/etc/nginx"), Path("/run/nginx-problems"), Path("/var/log/nginx")
+from standing import Quiet, Server, nginx, trusting
+
+COPY, LOGS = Path("/run/nginx-problems"), Path("/var/log/nginx")
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 WHO = {"program": {"Accept": "*/*"}, "reader": {"Accept": "application/json"}, "silent": {}}
 WHO |= {"browser": {"Accept": BROWSER, "User-Agent": "Mozilla/5.0 Chrome/131"}}
@@ -43,14 +41,8 @@ OWN = (400, 404, 413, 429, 500, 502, 503, 504)
 PATHS = ("/@problem", "/problem", "/problems.conf", "/502")
 
 
-class App(http.server.BaseHTTPRequestHandler):
+class App(Quiet):
     """Answers with the error it is asked for, and `/slow` never in time."""
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_words):
-        pass
 
     def do_GET(self):
         if self.path == "/slow":
@@ -63,10 +55,6 @@ class App(http.server.BaseHTTPRequestHandler):
         self.send_header("Retry-After", "77")
         self.end_headers()
         self.wfile.write(body)
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
 
 
 @contextmanager
@@ -85,32 +73,9 @@ def apps(sites):
         path.unlink()
 
 
-@contextmanager
-def nginx(sites, *changes):
-    """Run nginx on a copy of its tree, each change, a pattern and its replacement, made in every site."""
-    shutil.rmtree(COPY, ignore_errors=True)
-    shutil.copytree(TREE, COPY, symlinks=True)
-    for site in sites:
-        path = COPY / f"sites-enabled/{site['app']}.conf"
-        text = path.read_text()
-        for pattern, replacement in changes:
-            text, made = re.subn(pattern, replacement, text)
-            assert made == 1, (pattern, made)
-        path.write_text(text)
-    command = ["nginx", "-c", str(COPY / "nginx.conf")]
-    subprocess.run(command, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run([*command, "-s", "stop"], check=True)
-        while Path("/run/nginx.pid").exists():
-            time.sleep(0.05)
-
-
 def secured(site, *protocols):
     """Return a connection to a site, its name in the handshake."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = trusting()
     context.set_alpn_protocols(protocols or ["http/1.1"])
     plain = socket.create_connection(("127.0.0.1", site["https_port"]), timeout=10)
     return context.wrap_socket(plain, server_hostname=site["name"])
@@ -200,18 +165,18 @@ def main(sites):
         for site in sites:
             told[site["app"]][key] = questions(site)
 
-    with nginx(sites, (r"include snippets/problems\.conf;", "")):
+    with nginx(COPY, sites, (r"include snippets/problems\.conf;", "")):
         keep("before", away)
     for log in LOGS.glob("*.log"):
         log.write_text("")
-    with nginx(sites):
+    with nginx(COPY, sites):
         keep("away", away)
         with apps(sites):
             keep("there", there)
     often = (r"rate=\d+r/s", "rate=1r/m"), (r"burst=\d+", "burst=9")
     patience = (r"proxy_read_timeout \S+;", "proxy_read_timeout 1s;")
     unready = (r"(    location / \{)", r"    location = /unready { return 503; }\n\1")
-    with nginx(sites, *often, patience, unready), apps(sites):
+    with nginx(COPY, sites, *often, patience, unready), apps(sites):
         keep("limited", limited)
     for site in sites:
         told[site["app"]]["log"] = (LOGS / f"{site['app']}.access.log").read_text()

@@ -5,15 +5,10 @@ Each case is a host of one inventory, so that all are tried in one run of Ansibl
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import yaml
-from rendering import ROOT, environment
+from refusing import assert_passed, assert_refused, play, slug
+from rendering import ROOT
 
 PARTS = ("settings", "limits", "checks", "celery", "hooks")
 # No refusal may print this.
@@ -160,8 +155,10 @@ REFUSED = {
 }
 
 
-def project(folder: Path) -> list[str]:
-    """Write the cases as hosts, and a playbook of the role's own checks; return the command that runs it."""
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> str:
+    """Run every case once, each a host, and return all that a person would have seen."""
+    folder = tmp_path_factory.mktemp("preflight")
     role = folder / "roles/app"
     (role / "tasks").mkdir(parents=True)
     for part in ("defaults", "vars", "meta", *(f"tasks/preflight_{name}.yml" for name in PARTS)):
@@ -172,60 +169,23 @@ def project(folder: Path) -> list[str]:
     (folder / "group_vars").mkdir()
     (folder / "group_vars/all").symlink_to(ROOT / "playbooks/group_vars")
     names = {"name": "Refuse misspelt variables", "check_declaration": {"roles_path": f"{ROOT}/roles"}}
-    play = {"name": "Look", "hosts": "all", "gather_facts": False, "pre_tasks": [names], "roles": ["app"]}
-    (folder / "site.yml").write_text(yaml.safe_dump([play]))
+    look = {"name": "Look", "hosts": "all", "gather_facts": False, "pre_tasks": [names], "roles": ["app"]}
     cases = {**RIGHT, **{name: given for name, (given, _words) in REFUSED.items()}}
     shared = {"ansible_connection": "local", "app_name": "demo", "app_wsgi": "demo:app", "app_source": "x"}
     hosts = {slug(name): {"app_server_names": ["x.example.org"], **given} for name, given in cases.items()}
     # As many as a fleet has at least.
     fleet = {"app_servers": {"hosts": dict.fromkeys(list(hosts)[:2])}}
-    inventory = {"all": {"vars": shared, "hosts": hosts, "children": fleet}}
-    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    program = Path(sys.executable).with_name("ansible-playbook")
-    return [str(program), "--inventory", str(folder / "hosts.yml"), str(folder / "site.yml")]
-
-
-def slug(name: str) -> str:
-    return name.replace(" ", "-").replace("'", "")
-
-
-@pytest.fixture(scope="module")
-def said(tmp_path_factory) -> str:
-    """Run every case once and return all that a person would have seen."""
-    folder = tmp_path_factory.mktemp("preflight")
-    done = subprocess.run(
-        project(folder),
-        cwd=folder,
-        env={**environment(folder), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def refusals(said: str, case: str) -> str:
-    """Return the messages a case was refused with."""
-    lines = re.findall(
-        rf"^(?:fatal|failed): \[{re.escape(slug(case))}\].*? => (\{{.*\}})$", said, re.MULTILINE
-    )
-    return "\n".join(json.loads(line).get("msg", "") for line in lines)
+    return play(folder, [look], {"vars": shared, "hosts": hosts, "children": fleet})
 
 
 @pytest.mark.parametrize("case", RIGHT)
 def test_what_is_right_passes(said, case):
-    assert f"{slug(case)} " in said.partition("PLAY RECAP")[2]
-    assert refusals(said, case) == ""
+    assert_passed(said, slug(case))
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_work_is_refused_naming_it_and_the_remedy(said, case):
-    found = refusals(said, case)
-    assert slug(case) in found, "the host is named"
-    for word in REFUSED[case][1]:
-        assert word in found, found
+    assert_refused(said, slug(case), REFUSED[case][1])
 
 
 def test_refusals_show_no_value_that_may_be_a_secret(said):

@@ -16,10 +16,10 @@ PUBLIC_LISTEN = re.compile(r"^\s*listen (\[::\]:)?(\d+)\b(.*);", re.MULTILINE)
 RELEASECTL_KEYS = {
     "app", "root", "run_dir", "user", "group", "uv", "python", "keep",
     "idle_close_seconds", "start_timeout_seconds", "ops_prefix",
-    "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge",
+    "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge", "keep_free_mb",
     "companions", "worker_stop_timeout_seconds", "migrate_skip",
     "access_log", "bake_seconds", "bake_error_share", "bake_slowdown",
-    "warm_seconds", "hooks", "hook_timeout_seconds",
+    "warm_seconds", "hooks", "hook_timeout_seconds", "credentials_encrypted",
 }  # fmt: skip
 
 
@@ -200,6 +200,22 @@ def test_units_of_one_app_share_one_sandbox(host):
     assert all(frame.strip().startswith(frames[0].strip()) for frame in frames)
 
 
+def test_app_talks_to_all_networks_or_to_those_it_was_given(host):
+    unit = host.read(f"/etc/systemd/system/{host.app}-web@.service")
+    limits = re.findall(r"^(IPAddress\w+)=(.*)$", unit, re.MULTILINE)
+    given = [("IPAddressDeny", "any"), ("IPAddressAllow", "localhost 192.0.2.0/24 2001:db8::7")]
+    assert limits == (given if host.odd else [])
+
+
+def test_units_and_releasectl_load_the_same_credentials(host):
+    unit = host.read(f"/etc/systemd/system/{host.app}-web@.service")
+    folder = f"/etc/{host.app}/credentials"
+    loaded = f"LoadCredential=app:{folder}" if host.odd else f"LoadCredentialEncrypted=app:{folder}.encrypted"
+    assert re.findall(r"^LoadCredential.*$", unit, re.MULTILINE) == [loaded]
+    told = json.loads(host.read(f"/etc/releasectl/{host.app}.json"))
+    assert told["credentials_encrypted"] is not host.odd
+
+
 def settings_of(host):
     """Return the app's settings as systemd reads them, which here is as a shell would."""
     lines = [
@@ -257,7 +273,7 @@ def test_releasectl_gets_the_contracts_settings(host):
     wrong = [
         key
         for key in settings
-        if key == "keep" or key.endswith("_seconds")
+        if key in ("keep", "keep_free_mb") or key.endswith("_seconds")
         if type(settings[key]) not in (int, float)
     ]
     assert not wrong, f"not numbers: {wrong}"
@@ -297,12 +313,17 @@ def test_two_apps_on_one_host_take_no_name_from_each_other(rendered):
         assert listens[0] == listens[1]
 
 
-def test_debian_releases_differ_in_nothing_but_http2(rendered):
+def test_debian_releases_differ_in_nothing_but_http2_and_openssls_groups(rendered):
     for app in ("inbox", "board"):
         old, new = rendered.hosts[f"{app}-12"], rendered.hosts[f"{app}-13"]
         assert old.files == new.files
         unlike = [path for path in old.files if old.read(path) != new.read(path)]
-        assert unlike == [f"/etc/nginx/sites-enabled/{app}.conf"]
+        assert unlike == ["/etc/nginx/conf.d/tls.conf", f"/etc/nginx/sites-enabled/{app}.conf"]
+        groups = [
+            re.search(r"^ssl_ecdh_curve (.*);", host.read("/etc/nginx/conf.d/tls.conf"), re.MULTILINE)[1]
+            for host in (old, new)
+        ]
+        assert groups[1] == f"X25519MLKEM768:{groups[0]}"
 
 
 @pytest.mark.parametrize(

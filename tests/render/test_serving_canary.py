@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from test_serving import described
 
-SCRIPT = Path(__file__).with_name("serving_canary.py").read_text()
 OLD, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb"
 
 
@@ -16,9 +12,7 @@ OLD, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb"
 def told(sandbox):
     """Return what the script tells."""
     sites = [{**described(host), "by_address": not host.odd} for host in sandbox.hosts]
-    done = sandbox.run("python3", "-c", SCRIPT, json.dumps(sites))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout)
+    return sandbox.told("serving_canary", sites)
 
 
 @pytest.fixture

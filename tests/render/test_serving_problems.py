@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from test_serving import described
 
-SCRIPT = Path(__file__).with_name("serving_problems.py").read_text()
 PROGRAMS = ("program", "reader", "silent")
 # What nginx answers by itself, and with which status, before and now.
 ALONE = {
@@ -24,9 +22,7 @@ TITLES = {
 @pytest.fixture(scope="module")
 def told(sandbox):
     """Return what the script tells."""
-    done = sandbox.run("python3", "-c", SCRIPT, json.dumps([described(host) for host in sandbox.hosts]))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout)
+    return sandbox.told("serving_problems", [described(host) for host in sandbox.hosts])
 
 
 @pytest.fixture

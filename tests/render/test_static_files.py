@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import ansible.module_utils
@@ -15,7 +14,6 @@ from rendering import ROOT
 ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 from ansible.module_utils.release_static import MANIFEST, prepared  # noqa: E402
 
-SCRIPT = Path(__file__).with_name("serving_static.py").read_text()
 OLD, NEW = (f"a {{ color: {colour} }}\n".encode() * 100 for colour in ("red", "blue"))
 DATED = b"told at noon\n" * 100
 RELEASES = {
@@ -55,12 +53,8 @@ def answers(sandbox):
         release: {name: base64.b64encode(content).decode() for name, content in files.items()}
         for release, files in RELEASES.items()
     }
-    told = {"sites": sites, "releases": coded, "questions": QUESTIONS}
-    done = sandbox.run("python3", "-c", SCRIPT, json.dumps(told))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return [
-        {name: parsed(answer) for name, answer in said.items()} for said in json.loads(done.stdout).values()
-    ]
+    told = sandbox.told("serving_static", {"sites": sites, "releases": coded, "questions": QUESTIONS})
+    return [{name: parsed(answer) for name, answer in said.items()} for said in told.values()]
 
 
 def parsed(answer: dict) -> SimpleNamespace:

@@ -22,6 +22,7 @@ app_ops_prefix: /-
 app_secret_environment: {PAYMENT_KEY: payment_key}
 app_required_secrets: [payment_key, sentry_dsn]
 app_sentry_traces_sample_rate: 1.0
+app_allowed_networks: [192.0.2.0/24]
 """
 
 
@@ -50,25 +51,37 @@ def copied_app(tmp_path_factory) -> Callable[..., Path]:
 def hostile(spare) -> SimpleNamespace:
     """Provision an app that says whatever it is given, with secrets; return it with what Ansible said.
 
-    Ansible runs with all the words it has: what it hides must stay hidden then too.
+    Ansible runs with all the words it has: what it hides must stay hidden then too, and where it fails.
     """
-    planted = {"environment": planting.token(), "DSN": planting.token()}
+    # Every name that a secret of an inventory can have a meaning under.
+    names = ("secret_key", "database_password", "redis_password", "broker_password")
+    planted = {name: planting.token() for name in ("environment", "DSN", "former key", "older key", *names)}
     more = {
         "app_source": str(Path(__file__).parent / "hostile"),
         "app_secrets": {
+            **{name: planted[name] for name in names},
             "payment_key": planted["environment"],
             "sentry_dsn": f"http://{planted['DSN']}@127.0.0.1:{planting.INGEST_PORT}/7",
+            "secret_key_fallbacks": [planted["former key"], planted["older key"]],
         },
     }
     app = further_apps.declare(spare, HOSTILE, more)
-    play = app.provision("-vvv", "--diff")
-    return SimpleNamespace(app=app, play=play, planted=planted)
+    words = ("-vvv", "--diff")
+    plays = {"site": app.provision(*words), "deploy": app.play("deploy", *words).ok()}
+    folder = f"/etc/{app.name}/credentials.encrypted"
+    spare.sudo(f"mv {folder} {folder}.kept && touch {folder}")
+    plays["failure"] = app.play(
+        "site", *words, "--tags=app", label="site.yml that cannot write its credentials"
+    )
+    spare.sudo(f"rm -rf {folder} && mv {folder}.kept {folder}")
+    return SimpleNamespace(app=app, plays=plays, planted=planted)
 
 
 @pytest.fixture(scope="session")
-def inboxes(spare) -> dict[str, relaying.Inbox]:
-    """Provision the sample app twice, once with each broker; return both by broker, each with its service."""
-    found = {broker: relaying.declare(spare, broker) for broker in ("redis", "rabbitmq")}
+def inboxes(spare, request) -> dict[str, relaying.Inbox]:
+    """Provision the sample app with each broker, RabbitMQ with `--long` alone; return all, by broker."""
+    brokers = ("redis", "rabbitmq") if request.config.getoption("--long") else ("redis",)
+    found = {broker: relaying.declare(spare, broker) for broker in brokers}
     for inbox in found.values():
         inbox.app.provision()
         inbox.start_service()

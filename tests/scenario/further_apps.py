@@ -92,7 +92,7 @@ def declare(
     name = variables["app_name"]
     shared = {key: value for key, value in site.vars.items() if key.startswith("nginx_")}
     ca_dir = site.state_dir / f"{name}-ca"
-    variables |= {**shared, "tls_local_ca_dir": str(ca_dir), "app_start_timeout_seconds": 30}
+    variables |= {**shared, "tls_local_ca_dir": str(ca_dir), "app_start_timeout_seconds": 40}
     inventory = sites.write_inventory(
         sites.INVENTORY_DIR / f"{site.name}-{name}",
         site.name,

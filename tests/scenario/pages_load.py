@@ -27,6 +27,6 @@ class PagesLoad(Load):
         self.client = dataclasses.replace(app.web, timeout_seconds=WAIT_SECONDS)
         self.pages = {**pages, VERSION: '"release"'}
 
-    def _question(self, kind: int, word: str) -> Question:
-        path = list(self.pages)[kind % len(self.pages)]
+    def _question(self, turn: int, word: str) -> Question:
+        path = list(self.pages)[turn % len(self.pages)]
         return Question(path, lambda text: self.pages[path] in text.decode(errors="replace"))

@@ -61,8 +61,8 @@ def search(app: App, planted: Mapping[str, str], left_out: Iterable[str] = ()) -
     asked = {
         "planted": {**planted, CONTROL: app.active},
         "roots": ROOTS,
-        # Where secrets belong.
-        "left_out": [f"/etc/{app.name}/credentials", "/run/credentials", *left_out],
+        # Where secrets belong: those on disk are encrypted, and searched like everything else.
+        "left_out": ["/run/credentials", *left_out],
         "commands": [
             # Every field of every entry, not the words alone.
             "journalctl --sync; journalctl --no-pager --all --output=export",

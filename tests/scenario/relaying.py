@@ -15,7 +15,7 @@ from typing import Any
 import further_apps
 from further_apps import App
 from target_host.shell import PROJECT_DIR
-from testbed.https import Answer
+from testbed.https import Answer, Client
 from testbed.sites import Site, until
 from testbed.webhooks import Sender
 
@@ -150,21 +150,23 @@ class Inbox:
 
     def signed_in(self) -> dict[str, str]:
         """Sign in by the page, as the admin; return the header to go on with."""
-        web = self.app.web
-        page = web.get("/auth/sign-in")
-        token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
-        assert token, page.text[:1000]
-        form = (
-            f"csrf_token={token[1]}&email=admin%40localhost&password={self.sender.secret('admin_password')}"
-        )
-        headers = {
-            "Content-Type": "application/x-www-form-urlencoded",
-            "Cookie": cookie_of(page),
-            "Referer": f"https://{web.host_header}/auth/sign-in",
-        }
-        answer = web.request("POST", "/auth/sign-in", headers=headers, body=form.encode())
-        assert answer.status == 303, answer.text[:1000]
-        return {"Cookie": cookie_of(answer)}
+        return sign_in(self.app.web, self.sender.secret("admin_password"))
+
+
+def sign_in(web: Client, password: str) -> dict[str, str]:
+    """Sign in to the sample app by its page, as the admin; return the header to go on with."""
+    page = web.get("/auth/sign-in")
+    token = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', page.text)
+    assert token, page.text[:1000]
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Cookie": cookie_of(page),
+        "Referer": f"https://{web.host_header}/auth/sign-in",
+    }
+    form = f"csrf_token={token[1]}&email=admin%40localhost&password={password}"
+    answer = web.request("POST", "/auth/sign-in", headers=headers, body=form.encode())
+    assert answer.status == 303, answer.text[:1000]
+    return {"Cookie": cookie_of(answer)}
 
 
 @dataclass(frozen=True)

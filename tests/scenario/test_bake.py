@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
+from changes import FACTORY, IMPORT, crash_after
 from load import Load
 from observing import failed_units, status_of, units_left, units_of
 from testbed import durations
 
-FACTORY = "src/inbox/__init__.py"
-IMPORT = "from werkzeug.middleware.proxy_fix import ProxyFix\n"
 # Some seconds after it is ready the server is gone, as by a leak that eats the memory.
-CRASH = """import os
-if os.environ.get("FLASK_OPS_SERVICE", "").endswith("-web"):
-    os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 15; kill -9 $PPID"], os.environ)
-"""
+CRASH = crash_after(25)
 BAKE_SECONDS = 40
 
 
@@ -40,7 +37,8 @@ def test_release_that_crashes_later_fails_the_play_with_its_cause(baked):
     assert baked.play.returncode == 2, baked.play.tail()
     words = baked.play.words
     assert "failed after the switch; traffic is back on the old release (releasectl exit 3)" in words
-    assert "crashed while it was watched" in words, baked.play.tail()
+    # On a host that is very busy the watch has not begun by then.
+    assert re.search("crashed (while it was watched|after it was ready)", words), baked.play.tail()
 
 
 def test_old_release_has_the_traffic_back(baked):

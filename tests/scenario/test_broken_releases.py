@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 
 import pytest
+from changes import FACTORY, IMPORT
 from load import Load
 from observing import failed_units, status_of, units_of, units_up
 from testbed import durations
 
-FACTORY = "src/inbox/__init__.py"
-IMPORT = "from werkzeug.middleware.proxy_fix import ProxyFix\n"
 CHECKS = "checks=[checks.sqlalchemy(db)]"
 BROKEN = {
     # Its migrate command would have found it: it is not started, since its revisions are there.
@@ -34,23 +34,26 @@ BROKEN = {
             CHECKS,
             "checks=[checks.sqlalchemy(db), flask_ops.health.Check('planted', lambda: 1 / 0)]",
         ),
-        ["was not ready within 20 s", "last health answer: 503", '"id": "planted", "state": "failed"'],
+        ["was not ready within 40 s", "last health answer: 503", '"id": "planted", "state": "failed"'],
     ),
 }
 
 
 @pytest.fixture(scope="module", params=BROKEN)
-def broken(request, site, copied_app):
+def broken(request, site, copied_app, tmp_path_factory):
     """Deploy a broken release under load and return what was seen."""
     change, causes = BROKEN[request.param]
     before, pids = status_of(site), site.pids()
+    report = tmp_path_factory.mktemp("report") / "deploy.json"
+    extra = {"app_source": str(copied_app(*change)), "release_report": str(report)}
     with Load(site) as load:
-        play = site.play("deploy", extra={"app_source": str(copied_app(*change))}, label=request.param)
+        play = site.play("deploy", extra=extra, label=request.param)
     durations.record(f"{site.name} deploy of a release that {request.param}", play.seconds)
     after = status_of(site)
     (staged,) = {entry["id"] for entry in after["releases"]} - {entry["id"] for entry in before["releases"]}
     yield SimpleNamespace(
         play=play,
+        report=json.loads(report.read_text()),
         causes=causes,
         load=load,
         before=before,
@@ -76,6 +79,14 @@ def test_broken_release_is_explained_by_its_cause(broken):
 def test_broken_release_is_reported_with_releasectls_exit_code_and_the_next_command(broken):
     assert "failed; the old release serves (releasectl exit 2)" in broken.play.words, broken.play.tail()
     assert re.search(r"next: sudo \S+", broken.play.words), broken.play.tail()
+
+
+def test_broken_release_is_told_to_a_program_by_its_result(site, broken):
+    told = broken.report
+    assert (told["result"], told["exit"], told["failed"]) == ("failed", 2, [site.name])
+    assert told["release"] == broken.staged
+    assert told["hosts"][site.name]["error"]["cause"]
+    assert broken.play.words.rstrip().count("result: failed") >= 1
 
 
 def test_broken_release_keeps_old_version_serving(broken):

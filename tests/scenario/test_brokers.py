@@ -9,6 +9,8 @@ import pytest
 from testbed import brokers
 from testbed.brokers import CREDENTIALS_DIR, SECOND
 
+pytestmark = pytest.mark.long
+
 ANYTHING = "'.*' '.*' '.*'"
 TAMPERINGS = [
     "printf guest | rabbitmqctl add_user guest",

@@ -7,13 +7,12 @@ import secrets
 from types import SimpleNamespace
 
 import pytest
+from changes import HEADING, PAGE
 from load import Load
 from observing import failed_units, status_of, units_left, units_of
 from testbed import durations
 from testbed.sites import until
 
-PAGE = "src/inbox/templates/auth/sign_in.html"
-HEADING = "<h1>Sign in</h1>"
 CLIENTS = 200
 # Run on the host itself, where a client may have any address that begins with 127.
 ASKING = """

@@ -10,6 +10,8 @@ import pytest
 from target_host.shell import PROJECT_DIR
 from testbed import durations
 
+pytestmark = pytest.mark.long
+
 NAME = "inbox-checked"
 INVENTORY = f"""
 app_name: {NAME}

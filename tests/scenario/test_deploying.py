@@ -6,12 +6,10 @@ import secrets
 from types import SimpleNamespace
 
 import pytest
+from changes import HEADING, PAGE
 from load import Load
 from observing import failed_units, status_of, units_left, units_of
 from testbed import durations
-
-PAGE = "src/inbox/templates/auth/sign_in.html"
-HEADING = "<h1>Sign in</h1>"
 
 
 def changed(words: str) -> str:

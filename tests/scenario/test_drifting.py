@@ -40,6 +40,12 @@ def in_service(*units: str) -> str:
 
 
 TAMPERINGS = {
+    # First: what follows takes away what nginx needs to start.
+    "the sandbox of nginx": Tampering(
+        f"rm {UNITS}/nginx.service.d/50-sandbox.conf; systemctl daemon-reload; systemctl restart nginx",
+        "[ $(systemctl show --value -p ProtectSystem nginx) = strict ]"
+        " && grep -q '^NoNewPrivs:.1' /proc/$(cat /run/nginx.pid)/status",
+    ),
     "content of an nginx file": spoilt_content("/etc/nginx/conf.d/limits.conf"),
     "content of the app's site": spoilt_content("/etc/nginx/sites-enabled/APP.conf"),
     "content of a unit": Tampering(
@@ -61,8 +67,16 @@ TAMPERINGS = {
         " && grep -qx 'include /etc/redis/local.conf' /etc/redis/redis.conf",
     ),
     "a kernel setting": Tampering(
-        "echo net.core.somaxconn=128 > /etc/sysctl.d/50-base.conf; sysctl -q -p /etc/sysctl.d/50-base.conf",
-        '[ "$(sysctl -n net.core.somaxconn)" = 4096 ] && grep -q 4096 /etc/sysctl.d/50-base.conf',
+        "echo net.core.somaxconn=128 > /etc/sysctl.d/60-base.conf; sysctl -q -p /etc/sysctl.d/60-base.conf",
+        '[ "$(sysctl -n net.core.somaxconn)" = 4096 ] && grep -q 4096 /etc/sysctl.d/60-base.conf',
+    ),
+    "the rules of the firewall": Tampering(
+        "nft add rule inet firewall openings tcp dport 9999 accept",
+        "! nft list chain inet firewall openings | grep -q 9999",
+    ),
+    "the settings of sshd": Tampering(
+        "echo PermitRootLogin yes > /etc/ssh/sshd_config.d/00-hardening.conf",
+        "sshd -T | grep -qx 'permitrootlogin no'",
     ),
     "a file taken away": Tampering(
         "rm /etc/nginx/snippets/proxy_headers.conf", "test -f /etc/nginx/snippets/proxy_headers.conf"
@@ -72,10 +86,19 @@ TAMPERINGS = {
         "test -f /etc/nginx/conf.d/tls.conf && ! test -L /etc/nginx/conf.d/tls.conf",
     ),
     "mode of a credential": spoilt_attribute(
-        "chmod 0644", "/etc/APP/credentials/secret_key", "600 root:root"
+        "chmod 0644", "/etc/APP/credentials.encrypted/secret_key", "600 root:root"
     ),
     "mode of the credentials' folder": spoilt_attribute(
-        "chmod 0755", "/etc/APP/credentials", "700 root:root"
+        "chmod 0755", "/etc/APP/credentials.encrypted", "700 root:root"
+    ),
+    "content of a credential": Tampering(
+        "echo spoilt > /etc/APP/credentials.encrypted/secret_key",
+        "cd /etc/APP/credentials.encrypted"
+        " && systemd-creds decrypt --name=app_secret_key secret_key - | grep -q .",
+    ),
+    "a secret that nobody declares": Tampering(
+        "echo hidden > /etc/APP/credentials.encrypted/left_over",
+        "! test -e /etc/APP/credentials.encrypted/left_over",
     ),
     "mode of the private key": spoilt_attribute("chmod 0640", "/etc/ssl/APP/privkey.pem", "600 root:root"),
     "mode of a unit": spoilt_attribute("chmod 0666", f"{UNITS}/APP-web@.socket", "644 root:root"),

@@ -218,6 +218,24 @@ def stranger(fleet):
     site.sudo(f"ip address del {address}/24 dev {device} || true")
 
 
+def test_firewall_turns_strangers_away_from_the_data(stranger):
+    for port in ("5432", "6379"):
+        answers = {
+            source: python(stranger.site, CONNECT, source, stranger.data, port)
+            for source in (stranger.own, stranger.address)
+        }
+        assert answers == {stranger.own: "open", stranger.address: "ConnectionRefusedError"}, port
+
+
+@pytest.fixture
+def let_through(fleet, stranger):
+    """Let the stranger through the firewall, to see what stands behind it."""
+    fleet.data.sudo(f"nft insert rule inet firewall openings ip saddr {stranger.address} accept")
+    yield
+    fleet.data.sudo("systemctl reload firewall.service")
+
+
+@pytest.mark.usefixtures("let_through")
 def test_redis_is_open_to_app_servers_addresses_alone(stranger):
     answers = {
         source: python(stranger.site, CONNECT, source, stranger.data, "6379")
@@ -226,6 +244,7 @@ def test_redis_is_open_to_app_servers_addresses_alone(stranger):
     assert answers == {stranger.own: "open", stranger.address: "ConnectionRefusedError"}
 
 
+@pytest.mark.usefixtures("let_through")
 def test_database_is_open_to_app_servers_addresses_alone(stranger):
     said = {
         source: python(stranger.site, STARTUP, source, stranger.data, stranger.site.app)
@@ -238,8 +257,8 @@ def test_database_is_open_to_app_servers_addresses_alone(stranger):
 def test_passwords_are_the_same_on_every_host_and_roots_alone(fleet, passwords):
     for site in fleet.apps:
         for name in ("database_password", "redis_password"):
-            path = f"/etc/{site.app}/credentials/{name}"
-            assert site.sudo(f"cat {path}") == passwords[name]
+            path = f"/etc/{site.app}/credentials.encrypted/{name}"
+            assert site.sudo(f"systemd-creds decrypt --name=app_{name} {path} -") == passwords[name]
             assert site.sudo(f"stat --format='%U %a' {path}").split() == ["root", "600"]
 
 

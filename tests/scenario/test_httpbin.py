@@ -28,6 +28,7 @@ app_wsgi: httpbin:app
 app_required_secrets: []
 """
 # On Python 3.11 it asks for a greenlet that no gevent of today works with.
+pytestmark = pytest.mark.long
 OLD_PYTHON = {"app_package_overrides": ["greenlet>=3"]}
 MIB = 1024 * 1024
 

@@ -124,7 +124,7 @@ def test_settings_file_is_handed_over_as_a_credential(money):
     shown = money.site.sudo(f"systemctl show --property=Environment,LoadCredential {money.unit}")
     assert "SECRET_KEY" not in shown
     assert "IHATEMONEY_SETTINGS_FILE_PATH=" not in shown, "the path is told inside the process alone"
-    assert money.site.sudo(f"stat -c '%a %U' /etc/{money.name}/credentials/settings").split() == [
+    assert money.site.sudo(f"stat -c '%a %U' /etc/{money.name}/credentials.encrypted/settings").split() == [
         "600",
         "root",
     ]

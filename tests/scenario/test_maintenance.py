@@ -10,11 +10,10 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from changes import HEADING, PAGE
 from observing import failed_units, status_of
 from testbed import durations
 
-PAGE = "src/inbox/templates/auth/sign_in.html"
-HEADING = "<h1>Sign in</h1>"
 BROWSER = {"Accept": "text/html"}
 REASON = "Moving <b>house</b> & garden"
 CLOSE = {"release_maintenance": "on", "release_maintenance_reason": REASON}

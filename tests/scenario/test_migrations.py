@@ -108,12 +108,13 @@ class Stock:
 
 
 class Readers:
-    """People who read the table through the app, each read timed."""
+    """People who read the table through the app, each read timed, and beside them what needs no table."""
 
     def __init__(self, app):
-        self.web, self.seconds, self.wrong = app.web, [], []
+        self.web, self.seconds, self.without_table, self.wrong = app.web, [], [], []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._read, daemon=True) for _ in range(READERS)]
+        pages = [("/", "1 in stock", self.seconds)] * READERS + [("/livez", "", self.without_table)]
+        self._threads = [threading.Thread(target=self._read, args=page, daemon=True) for page in pages]
 
     def __enter__(self):
         for thread in self._threads:
@@ -125,12 +126,12 @@ class Readers:
         for thread in self._threads:
             thread.join(30)
 
-    def _read(self):
+    def _read(self, page, text, seconds):
         while not self._over.is_set():
             began = time.monotonic()
-            answer = self.web.get("/")
-            self.seconds.append(time.monotonic() - began)
-            if (answer.status, answer.text) != (200, "1 in stock"):
+            answer = self.web.get(page)
+            seconds.append(time.monotonic() - began)
+            if answer.status != 200 or text not in answer.text:
                 self.wrong.append(f"{answer.status} {answer.text[:100]}")
             time.sleep(0.05)
 
@@ -187,7 +188,10 @@ def blocked(stock, code_alone):
 def test_readers_wait_no_longer_than_they_may_behind_a_migration(blocked):
     assert blocked.readers.wrong == []
     assert len(blocked.readers.seconds) > 300
-    assert 1 < max(blocked.readers.seconds) <= READER_MAY_WAIT_SECONDS, "it waited, and they did behind it"
+    # What a page that needs no table took at worst is the machine's doing, and no lock's.
+    longest = max(blocked.readers.seconds) - max(blocked.readers.without_table)
+    assert max(blocked.readers.seconds) > 1, "it waited, and they did behind it"
+    assert longest <= READER_MAY_WAIT_SECONDS, (longest, max(blocked.readers.without_table))
 
 
 def test_migration_that_cannot_have_its_table_gives_up_and_says_who_has_it(blocked):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from testbed import sites
 
+pytestmark = pytest.mark.long
+
 SOCKET = "redis-cli -s /run/redis/redis.sock"
 
 

@@ -20,7 +20,15 @@ REFUSED = {
     "an empty app name": ({"app_name": ""}, ["app_name is", "use a lower-case letter"]),
     "port 0": ({"nginx_https_port": 0}, ["nginx_https_port is 0", "from 1 to 65535"]),
     "port 70000": ({"nginx_https_port": 70000}, ["nginx_https_port is 70000", "from 1 to 65535"]),
-    "a missing secret": ({"app_secrets": {}}, ["app_secrets", "secret_key", "ansible-vault"]),
+    "a PROXY protocol that nobody speaks": (
+        {"nginx_trusted_proxy_header": "proxy_protocol"},
+        ["nginx_trusted_proxies is empty", "name the addresses"],
+    ),
+    "what a preload list would not take": (
+        {"nginx_hsts_preload_enabled": True},
+        ["nginx_hsts_preload_enabled", "nginx_hsts_include_subdomains_enabled true"],
+    ),
+    "a missing secret": ({"app_secrets": {}}, ["app_secrets", "secret_key", "playbooks/secrets.yml"]),
     "a WSGI entry that is not there": (
         {"app_wsgi": "inbox.wsgi:application"},
         ["app_wsgi", "inbox.wsgi:application"],

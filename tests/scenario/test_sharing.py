@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import further_apps
@@ -40,7 +41,11 @@ def second(spare, tmp_path_factory):
         spare, DECLARATION, {"app_source": str(source)}, groups=("app_servers", "databases", "brokers")
     )
     seen = SimpleNamespace(
-        inventory=app.inventory, web=app.web, pids=[spare.pids()], active=status_of(spare)["active"]
+        inventory=app.inventory,
+        web=app.web,
+        pids=[spare.pids()],
+        active=status_of(spare)["active"],
+        openings=openings(spare),
     )
     app.provision()
     seen.pids.append(spare.pids())
@@ -73,6 +78,17 @@ def test_apps_do_not_reach_each_others_data(spare, second):
             assert spare.host.run(f"sudo -n -u {user} find {path} -type f -exec head -c1 {{}} +").rc != 0, (
                 path
             )
+
+
+def openings(site):
+    """Return what the firewall lets in, as `app: what`."""
+    return set(re.findall(r'comment "(.*?)"', site.sudo("nft list chain inet firewall openings")))
+
+
+def test_each_app_opens_its_own_and_keeps_the_others_open(spare, second):
+    assert {f"{spare.app}: ssh", f"{spare.app}: site"} <= second.openings
+    assert openings(spare) - second.openings == {f"{NAME}: ssh", f"{NAME}: site"}
+    assert second.openings <= openings(spare)
 
 
 def test_each_inventory_finds_nothing_to_change(spare, second):
@@ -112,6 +128,10 @@ def test_removed_app_is_gone(spare, removed):
         f"/srv/{NAME}/releases /srv/{NAME}/current /run/{NAME} /etc/releasectl/{NAME}* 2>/dev/null || true"
     )
     assert left == ""
+
+
+def test_removed_app_leaves_the_way_to_log_in_open_alone(spare, second, removed):
+    assert openings(spare) == second.openings | {f"{NAME}: ssh"}
 
 
 def test_removed_app_answers_nobody(second, removed):

@@ -12,6 +12,8 @@ from sampling import Sampling
 from testbed import durations
 from testbed.sites import until
 
+pytestmark = pytest.mark.long
+
 ROWS = 150_000
 MALFORMED_LINE = 77_777
 BODY = '{{""number"": {number}, ""padding"": ""' + 620 * "x" + '""}}'

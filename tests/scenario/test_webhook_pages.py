@@ -15,6 +15,7 @@ CONFORMANCE_SECONDS = 40
 # Names below localhost are nobody's to resolve on every machine; the host's ports are on the loopback.
 RUN = """
 import runpy, socket, sys
+
 resolve = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *more, **options: resolve("127.0.0.1", *more, **options)
 sys.argv = sys.argv[1:]

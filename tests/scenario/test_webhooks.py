@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from changes import HEADING, PAGE
 from observing import failed_units, status_of, units_left, units_of
 from relaying import IMPATIENT_SECONDS, RELAY_TIMEOUT_SECONDS, Inbox, Sent, new_event, new_id
 from streaming import Stream
@@ -29,11 +30,9 @@ PATIENCE_SECONDS = 20
 RESUME_SECONDS = 30
 TAKEOVER_SECONDS = 15
 LATENCY_LIMIT_SECONDS = 2.0
-PAGE = "src/inbox/templates/auth/sign_in.html"
-HEADING = "<h1>Sign in</h1>"
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+@pytest.fixture(scope="module", params=["redis", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def carrier(request):
     """Name the broker that carries the tasks."""
     return request.param
@@ -266,7 +265,10 @@ STALLS = {
 }
 
 
-@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize(
+    "stall",
+    [pytest.param(stall, marks=[pytest.mark.long] * stall.startswith("rabbitmq")) for stall in STALLS],
+)
 def test_webhook_is_answered_at_once_whatever_worker_and_broker_do(inboxes, stall):
     """On a quiet machine 99 of 100 are answered within 100 ms; that figure is said, and not asserted.
 

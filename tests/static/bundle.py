@@ -32,7 +32,7 @@ TASK_KEYWORDS = {
 BLOCK_PARTS = ("block", "rescue", "always")
 # Keywords whose whole value is an expression, without braces.
 EXPRESSIONS = {"when", "that", "until", "changed_when", "failed_when", "var"}
-TREES = ("nginx", "systemd")
+TREES = ("nginx", "prometheus", "systemd")
 
 
 class Lined(dict):
@@ -236,7 +236,7 @@ class Bundle:
 
     @functools.cached_property
     def mirror_tasks(self) -> list[Task]:
-        """The tasks that install files of nginx/ and systemd/."""
+        """The tasks that install files of the mirror trees."""
         return [
             task
             for task in self.all_tasks

@@ -67,7 +67,7 @@ def test_nginx_is_tested_before_it_is_reloaded(bundle: Bundle):
             args = handler.args if isinstance(handler.args, dict) else {}
             if str(handler.args).startswith("nginx -t"):
                 tested |= set(topics(handler))
-            elif args.get("name") == "nginx.service" and args.get("state") in ("reloaded", "restarted"):
+            elif "nginx.service" in (args.get("name"), args.get("unit") if "proof" in args else None):
                 reloads += 1
                 if not tested & set(topics(handler)):
                     yield (

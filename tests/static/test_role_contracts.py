@@ -6,9 +6,13 @@ import yaml
 from bundle import Bundle, Task, law, variables_in
 from role_readmes import stale
 
-# A role's main.yml converges a host in this order. `release` converges nothing: it asks, and deploys once.
+# A role's main.yml converges a host in this order. `release` converges nothing: it asks, and deploys
+# once; `audit` only looks.
 VERBS = ("preflight", "install", "configure", "service")
-OTHER_VERBS = {"release": ("preflight", "status", "resume", "deploy")}
+OTHER_VERBS = {
+    "release": ("preflight", "status", "resume", "deploy"),
+    "audit": ("preflight", "measure", "report"),
+}
 
 
 @law

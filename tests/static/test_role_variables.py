@@ -17,6 +17,7 @@ MAGIC = {
     "inventory_dir",
     "inventory_hostname",
     "ansible_play_hosts",
+    "ansible_play_hosts_all",
     "item",
     "omit",
     "playbook_dir",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bundle import EXPRESSIONS, JINJA, Bundle, Lined, Task, law, strings
+from bundle import EXPRESSIONS, JINJA, TREES, Bundle, Lined, Task, law, strings
 from jinja2 import nodes
 
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
@@ -68,8 +68,28 @@ def literals(value: Any, key: str = "", line: int = 1) -> Iterator[tuple[str, An
         yield key, value, line
 
 
-def handled(expression: str, bare: bool) -> bool:
-    """Say whether an expression reads a value of app_secrets, not only its names."""
+def secret_names(bundle: Bundle) -> set[str]:
+    """Return the variables that hold secrets: app_secrets, passwords, and what is made of them in vars."""
+    found = {
+        "app_secrets",
+        "monitoring_secrets",
+        *(name for role in bundle.roles for name in bundle.spec(role) if name.endswith("_password")),
+    }
+    vars_ = {}
+    for role in bundle.roles:
+        vars_ |= bundle.mapping(f"roles/{role}/vars/main.yml")
+    texts = {name: [text for text, _, _ in strings(value, 0, name)] for name, value in vars_.items()}
+    while more := {
+        name
+        for name, values in texts.items()
+        if name not in found and any("{{" in text and handled(text, False, found) for text in values)
+    }:
+        found |= more
+    return found
+
+
+def handled(expression: str, bare: bool, secret: set[str]) -> bool:
+    """Say whether an expression reads the value of a secret, not only names or a length."""
     tree = JINJA.parse(f"{{{{ {expression} }}}}" if bare and "{{" not in expression else expression)
     harmless = set()
     for node in tree.find_all((nodes.Getattr, nodes.Filter, nodes.Operand)):
@@ -81,11 +101,11 @@ def handled(expression: str, bare: bool) -> bool:
         below = node.expr if isinstance(node, nodes.Operand) else node.node
         if names and isinstance(below, nodes.Name):
             harmless.add(id(below))
-    return any(name.name == "app_secrets" and id(name) not in harmless for name in tree.find_all(nodes.Name))
+    return any(name.name in secret and id(name) not in harmless for name in tree.find_all(nodes.Name))
 
 
-def secret_lines(task: Task) -> list[int]:
-    """Return the lines of a task that read values of app_secrets.
+def secret_lines(task: Task, secret: set[str]) -> list[int]:
+    """Return the lines of a task that read the values of secrets.
 
     An assertion's `that` is left out: what is printed of it is its text, never a value.
     """
@@ -95,10 +115,10 @@ def secret_lines(task: Task) -> list[int]:
         for text, name, line in strings(value, task.data.lines.get(key, task.data.line), key):
             shown = task.module != "ansible.builtin.assert" or name not in EXPRESSIONS
             if (
-                "app_secrets" in text
+                any(one in text for one in secret)
                 and shown
                 and ("{{" in text or name in EXPRESSIONS)
-                and handled(text, name in EXPRESSIONS)
+                and handled(text, name in EXPRESSIONS, secret)
             ):
                 found.append(line)
     return found
@@ -106,22 +126,21 @@ def secret_lines(task: Task) -> list[int]:
 
 @law
 def test_tasks_that_handle_secrets_log_nothing(bundle: Bundle):
+    secret = secret_names(bundle)
     for task in bundle.all_tasks:
-        for line in secret_lines(task):
+        for line in secret_lines(task, secret):
             if task.data.get("no_log") is not True:
-                yield f"{task.path}:{line}: “{task.name}” handles the values of app_secrets: add no_log: true"
+                yield f"{task.path}:{line}: “{task.name}” handles the values of secrets: add no_log: true"
             if task.data.get("diff") is not False:
-                yield (
-                    f"{task.path}:{line}: “{task.name}” would show app_secrets under --diff: add diff: false"
-                )
+                yield (f"{task.path}:{line}: “{task.name}” would show secrets under --diff: add diff: false")
 
 
 @law
 def test_no_template_holds_a_secret(bundle: Bundle):
     """Secrets land as credentials, each in a file of its own, never among a service's settings."""
-    for path in [path for folder in ("roles", "nginx", "systemd") for path in bundle.below(folder, ".j2")]:
+    for path in [path for folder in ("roles", *TREES) for path in bundle.below(folder, ".j2")]:
         for number, line in enumerate(bundle.text(path).splitlines(), 1):
-            if re.search(r"\bapp_secrets\b", line):
+            if re.search(r"\b(app|monitoring)_secrets\b", line):
                 yield f"{path}:{number}: renders app_secrets: give the app a credential instead"
 
 

@@ -12,15 +12,27 @@ COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "s
 # Commands that only look; {{ … }} reads as `_`. Whatever is not here says when it changed something.
 READS = [
     r"/usr/bin/python3 -c \"import apt; .*\"",
+    r"find _/rules -name 50-\*\.nft",
     r"getent (passwd|group) (_|redis)",
+    r"(_ && )?cmp --silent _ _",
+    r"cmp _ _ && sshd -T",
+    r"apt-get --simulate --quiet dist-upgrade",
     r"grep --.*",
+    r"id -un && id -Gn && echo .*",
+    r"may_log_in _",
+    r"needrestart -b -r l",
     r"openssl x509 -checkend .*",
+    r"ssh -Q kex && ssh -Q cipher && ssh -Q mac",
+    r"sshd -T",
+    r"ss --no-header --listening --numeric --tcp --udp --processes",
     r"nft --json list table inet redis_clients",
     r"nginx -t( -q)?",
+    r"_ -m pip_audit --require-hashes --disable-pip .*",
     r"releasectl --app _ (--json )?(status|list)",
     r"rabbitmqctl --quiet --formatter json list_(users|vhosts|user_permissions|queues)( .*)?",
     r"rabbitmqctl authenticate_user _ < _",
-    r"systemctl (list-units|show|is-active|cat|_) .*",
+    r"tlsctl check _",
+    r"systemctl (list-units|show|is-active|is-enabled|cat|_) .*",
 ]
 # The project's own modules that only look.
 READING_MODULES = {"unit_stale"}

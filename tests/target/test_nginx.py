@@ -52,8 +52,9 @@ def test_no_stray_site_or_setting_is_included(host, app):
     assert [name for name in sites if not name.startswith(f"{app}.")] == []
     settings = set(host.file("/etc/nginx/conf.d").listdir())
     assert settings == {
-        "compression.conf", "default_server.conf", "limits.conf", "logging.conf", "maintenance.conf",
-        "problems.conf", "proxy.conf", "static.conf", "tls.conf",
+        "compression.conf", "default_server.conf", "http3.conf", "limits.conf", "logging.conf",
+        "maintenance.conf", "problems.conf", "proxy.conf", "real_ip.conf", "security_headers.conf",
+        "static.conf", "tls.conf",
     }  # fmt: skip
 
 
@@ -237,6 +238,16 @@ def test_app_alone_answers_for_its_static_files_as_nginx_does(host, app, active,
     assert "X-Request-ID: static-by-hand" in head
     # Testinfra drops the line break at the end.
     assert body == web.get(hashed).text.rstrip()
+
+
+def test_log_is_not_for_everybody_to_read_before_a_rotation_and_after(host, app):
+    log = f"/var/log/nginx/{app}.access.log"
+    said = "stat --format='%U %G %a %n' /var/log/nginx/*.log"
+    before = host.check_output(said).splitlines()
+    host.check_output("logrotate --force /etc/logrotate.d/nginx")
+    after = host.check_output(said).splitlines()
+    assert f"www-data adm 640 {log}" in before
+    assert before == after
 
 
 def test_software_version_is_not_told(web):

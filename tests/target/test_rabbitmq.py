@@ -9,6 +9,8 @@ import pytest
 from testbed import brokers
 from testbed.brokers import CREDENTIALS_DIR, SECOND
 
+pytestmark = pytest.mark.long
+
 NODE_PORTS = {"4369": "epmd", "5672": "AMQP", "25672": "Erlang's distribution"}
 
 

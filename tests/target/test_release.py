@@ -13,7 +13,8 @@ import hashlib, json, pathlib, sys
 release = pathlib.Path(sys.argv[1])
 files = json.loads((release / "release.json").read_text())["files"]
 kept = {name: digest for name, digest in files.items() if not name.startswith(("wheels/", "requirements"))}
-paths = [release / "release.env", *(release / "src").rglob("*"), *(release / "static").rglob("*")]
+paths = [release / "release.env", release / "sbom.cdx.json"]
+paths += [*(release / "src").rglob("*"), *(release / "static").rglob("*")]
 found = {str(path.relative_to(release)): path.read_bytes() for path in paths if path.is_file()}
 altered = [name for name in kept if hashlib.sha256(found.get(name, b"gone")).hexdigest() != kept[name]]
 print(json.dumps({"kept": len(kept), "altered": altered, "added": sorted(found.keys() - kept.keys())}))
@@ -39,7 +40,7 @@ def test_releasectl_finds_no_problem(status):
 
 def test_one_instance_runs_and_starts_at_boot(host, app, active):
     loaded = host.check_output(
-        f"systemctl list-units --all --plain --no-legend '{app}-*@*' | awk '{{print $1}}'"
+        f"systemctl list-units --all --plain --no-legend '{app}-*@*' | awk '$3 != \"inactive\" {{print $1}}'"
     ).split()
     kinds = ("beat", "flower", "web", "worker")
     units = sorted([*(f"{app}-{kind}@{active}.service" for kind in kinds), f"{app}-web@{active}.socket"])
@@ -112,6 +113,17 @@ def test_webhook_sent_is_stored_processed_and_shown(host, app, site):
     assert [attempt["outcome"] for attempt in shown["attempts"]] == ["done"]
     query = "select sum(count) from tally where source = 'github' and event = 'push'"
     assert int(host.check_output(f'sudo -n -u {app} psql -tA -d {app} -c "{query}"')) >= 1
+    follows_from_nginx_to_the_worker(site, sent.headers["X-Request-ID"])
+
+
+def follows_from_nginx_to_the_worker(site, request_id):
+    """See one request's lines, from whatever wrote them, in the order in which things happened."""
+    told = json.loads(site.sudo(f"releasectl --app {site.app} --json trace {request_id}"))
+    sources = [step["source"] for step in told["steps"]]
+    assert sources[0] == "nginx", told
+    assert f"{site.app}-worker" in sources, told
+    assert told["duration_seconds"] < 2
+    assert {step["request_id"] for step in told["steps"] if "request_id" in step} >= {request_id}
 
 
 def test_webhook_of_a_stranger_is_refused(web):

@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import socket
-import uuid
 from dataclasses import dataclass
 
 from target_host import apt, image, keys, runtime
@@ -161,7 +160,7 @@ def create(inventory: Inventory, host: Host, log: Log) -> None:
     options = create_options(inventory, host, runtime.limit_options(runtime.read_facts()))
     run(as_root([*podman, "create", *options, wanted_image(host)]), timeout_seconds=120)
     try:
-        put_in(inventory, host, new=True)
+        put_in(inventory, host)
         start(inventory, host)
     except TargetHostError:
         # Never started, it holds nothing; left there, the next `up` would take it for a stopped host.
@@ -169,12 +168,12 @@ def create(inventory: Inventory, host: Host, log: Log) -> None:
         raise
 
 
-def put_in(inventory: Inventory, host: Host, *, new: bool = False) -> None:
-    """Give the container the keys and apt options of `host`, in place of any its image brought along."""
+def put_in(inventory: Inventory, host: Host) -> None:
+    """Give the container the keys and apt options of `host`, in place of any its image brought along.
+
+    The machine-id stays that of the image: what systemd-creds encrypted is good for it alone.
+    """
     extra = {"etc/apt/apt.conf.d/90target-host": apt.configuration(apt.controller_settings(os.environ))}
-    if new and host.image:
-        # The plain image makes its own at first boot; a frozen host has that of the host it was.
-        extra["etc/machine-id"] = f"{uuid.uuid4().hex}\n"
     archive = keys.archive(inventory, host, extra)
     name = container_name(inventory, host)
     # Despite its name, --archive=false is what keeps the archive's owners.

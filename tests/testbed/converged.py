@@ -34,6 +34,7 @@ SOURCES = (
     "nginx",
     "playbooks",
     "plugins",
+    "requirements/build.txt",
     "requirements/controller.txt",
     "roles",
     "systemd",

@@ -44,8 +44,12 @@ KINDS: dict[str, tuple[str, int, int | None]] = {
     "spare": ("u", 2320, -1000),
     # Nothing on it but Debian.
     "plain": ("p", 2340, None),
+    # nginx, and an ACME server to certify it.
+    "certified": ("c", 2310, None),
     # RabbitMQ alone.
     "broker": ("b", 2330, None),
+    # A second one from the same image, which watches itself.
+    "watched": ("w", 2303, 2000),
 }
 
 RUNNING: dict[str, Site] = {}
@@ -100,7 +104,7 @@ class Declaration:
             "nginx_http_port": http,
             "nginx_https_port": https,
             # A release that never gets ready is waited for this long: long for a good one, short for a test.
-            "app_start_timeout_seconds": 20,
+            "app_start_timeout_seconds": 40,
             **({"app_broker": "rabbitmq"} if self.kind == "broker" else {}),
         }
 

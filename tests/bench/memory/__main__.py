@@ -53,7 +53,9 @@ def measure(name: str, options: argparse.Namespace, database: str, folder: Path)
         "BENCH_FREEZE": freeze,
     }
     with ExitStack() as stack:
-        ports, _ = stack.enter_context(nginx.serve(folder / "nginx", ["inbox"]))
+        ports, _ = stack.enter_context(
+            nginx.serve(folder / "nginx", {"inbox": nginx.Site(folder / "inbox.sock")})
+        )
         server = gunicorn.serve(folder / "inbox.sock", "memory_conf", options.source, env)
         arbiter = stack.enter_context(server)
         for _ in range(BURSTS):

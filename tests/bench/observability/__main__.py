@@ -19,12 +19,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import APP_PYTHON, FLASK_OPS, machine, postgresql, work_folder
+from .. import FLASK_OPS, machine, work_folder
 from .report import results, table, verdict
 from .rounds import VIEWS, Bench, Plan
 from .variants import BARE, VARIANTS
@@ -53,19 +52,10 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def missing() -> list[str]:
-    """Return what must be installed first."""
-    programs = {"nginx": shutil.which("nginx"), "nghttp2-client": shutil.which("h2load")}
-    programs["postgresql"] = postgresql.programs()
-    return [f"apt-get install {name}" for name, found in programs.items() if not found] + (
-        [] if APP_PYTHON.exists() else ["make test-fast (for the app venv)"]
-    )
-
-
 def main() -> int:
     """Measure, print, and return the exit status."""
     chosen = options()
-    if lacking := missing():
+    if lacking := machine.missing():
         print("bench.observability: first", "; ".join(lacking), file=sys.stderr)
         return 1
     requests = {view: max(20, int(REQUESTS[view] * chosen.scale)) for view in chosen.views}

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -88,6 +89,16 @@ def pay():
 def payment_key():
     """Show that the secret is there, without showing it."""
     return hashlib.sha256(os.environ["PAYMENT_KEY"].encode()).hexdigest()
+
+
+@app.get("/call")
+def call():
+    """Say whether an address is reached."""
+    try:
+        socket.create_connection((request.args["host"], int(request.args["port"])), timeout=3).close()
+    except OSError as error:
+        return f"not reached: {error}"
+    return "reached"
 
 
 @app.post("/die")

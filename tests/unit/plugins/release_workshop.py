@@ -80,12 +80,13 @@ def build_wheel(folder, settings=None, metadata=None):
 """
 
 
-def sdist(folder: Path, name: str, tag: str) -> str:
+def sdist(folder: Path, name: str, tag: str, requires=()) -> str:
     """Put a small sdist into an index folder, with a build system of its own, and return its lock hash."""
     path = folder / f"{name}-1.0.tar.gz"
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "pyproject.toml": f"[build-system]\nrequires = {json.dumps(list(requires))}\n"
+        'build-backend = "backend"\nbackend-path = ["."]\n',
         "backend.py": BACKEND.format(name=name, tag=tag),
     }
     with tarfile.open(path, "w:gz") as archive:
@@ -127,6 +128,7 @@ class Workshop:
             "source": str(self.source),
             "wsgi": "inbox.wsgi:app",
             "lock": str(self.lock),
+            "build_lock": str(PLUGINS.parent / "requirements/build.txt"),
             "extra_packages": [],
             "package_overrides": [],
             "local_packages": [str(self.ops)],

@@ -33,6 +33,7 @@ def test_archives_hold_what_the_contract_says(shop):
     assert set(release) == {
         "release.env",
         "requirements.txt",
+        "sbom.cdx.json",
         "static/a.5f546eb4606b.css",
         "static/a.css",
         "static/deep/b.3e23e8160039.js",
@@ -42,6 +43,8 @@ def test_archives_hold_what_the_contract_says(shop):
         "wheels/ops-1.0-py3-none-any.whl",
     }
     assert described["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in release.items()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in deps.items()}
+    assert described["dependencies"] == digests
     assert described["id"] == built["id"]
     assert described["platform"] == "manylinux_2_41_x86_64"
     inbox = described["files"]["wheels/inbox-1.0-py3-none-any.whl"]

@@ -42,6 +42,7 @@ def test_package_of_the_index_is_shipped_byte_for_byte_and_named(market):
         "release.json",
         "release.env",
         "requirements.txt",
+        "sbom.cdx.json",
         "static/a.5f546eb4606b.css",
         "static/a.css",
         "static/manifest.json",

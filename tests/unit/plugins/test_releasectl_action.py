@@ -16,6 +16,7 @@ echo progress >&2
 if [ "$4" = broken ]; then echo 'no JSON'; exit 1; fi
 changed=true; error=null; code=0
 case $4 in
+  look) cp -a "$5" "$5.seen" ;;
   status) changed=false ;;
   activate) error='{"cause": "was not ready within 20 s", "next": "sudo journalctl"}'; code=2 ;;
 esac
@@ -95,24 +96,25 @@ def test_a_host_without_releasectl_says_so(run, tmp_path):
 
 
 def test_archives_arrive_whole_under_their_own_names_for_root_alone(run, tmp_path):
-    incoming = tmp_path / "incoming"
-    incoming.mkdir()
+    incoming, seen = tmp_path / "incoming", tmp_path / "incoming.seen"
     contents = {"deps-1.tar": bytes(range(256)) * 5000, "release-2 '$x.tar": b"\n\x00last"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     archives = [str(tmp_path / name) for name in contents]
-    told = run("stage", "x", archives=archives, incoming_dir=str(incoming)).last
+    told = run("look", str(incoming), archives=archives, incoming_dir=str(incoming)).last
     assert told["rc"] == 0, told
-    assert {path.name: path.read_bytes() for path in incoming.iterdir()} == contents
-    assert {path.stat().st_mode & 0o777 for path in incoming.iterdir()} == {0o600}
+    assert {path.name: path.read_bytes() for path in seen.iterdir()} == contents
+    assert {path.stat().st_mode & 0o777 for path in seen.iterdir()} == {0o600}
+    # What is refused leaves nothing behind, and takes nothing of another run's away.
+    assert not incoming.exists()
 
 
 def test_nothing_is_staged_where_an_archive_cannot_be_written(run, tmp_path):
     archive = tmp_path / "release.tar"
     archive.write_bytes(b"content")
-    told = run("stage", "x", archives=[str(archive)], incoming_dir=str(tmp_path / "missing")).last
+    told = run("stage", "x", archives=[str(archive)], incoming_dir=str(tmp_path / "missing/x")).last
     assert told["failed"] is True
-    assert "missing/release.tar.part" in told["msg"]
+    assert "missing/x" in told["msg"]
     assert told["answer"] == {}
 
 
@@ -127,11 +129,13 @@ def test_archives_without_a_place_are_refused(run, tmp_path):
 
 
 def test_damaged_archive_is_not_given_its_name(tmp_path):
-    lines = loaded("action").receiving(str(tmp_path), [tmp_path / "sent.tar"], [b"whole"])
+    place = tmp_path / "incoming"
+    lines = loaded("action").receiving(str(place), [tmp_path / "sent.tar"], [b"whole"])
+    lines.insert(-1, f"test ! -e {place}/sent.tar")
     done = subprocess.run(["sh", "-c", "\n".join(lines)], input=b"short", capture_output=True, check=False)
     assert done.returncode == 1
     assert b"arrived damaged" in done.stderr
-    assert not (tmp_path / "sent.tar").exists()
+    assert not place.exists()
 
 
 def test_check_mode_runs_nothing(run, tmp_path):

@@ -116,7 +116,12 @@ class Site:
         return process
 
     def put(
-        self, number=1, behaviour=None, migrate="", packages=("celery", "flower"), celery="ourapp.worker:app"
+        self,
+        number=1,
+        behaviour=None,
+        migrate="",
+        modules=("celery/__init__.py", "flower/__init__.py", "flask_ops/hold.py"),
+        celery="ourapp.worker:app",
     ):
         """Lay a staged release down without uv: for tests of what comes after staging."""
         path, release_id = release_archive(
@@ -124,10 +129,10 @@ class Site:
         )
         subprocess.run(["mkdir", "-p", self.layout.release(release_id)], check=True)
         subprocess.run(["tar", "xf", path, "-C", self.layout.release(release_id)], check=True)
-        for package in packages:
-            site = self.layout.release(release_id) / "venv/lib/python3.11/site-packages" / package
-            site.mkdir(parents=True)
-            (site / "__init__.py").touch()
+        for module in modules:
+            path = self.layout.release(release_id) / "venv/lib/python3.11/site-packages" / module
+            path.parent.mkdir(parents=True)
+            path.touch()
         return release_id
 
     def serve(self, *releases):

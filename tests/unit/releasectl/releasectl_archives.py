@@ -63,6 +63,10 @@ DEPS_WHEELS = (
 )
 
 
+# The digests of what was written below, by the dependencies' id, for the release.json of releases on them.
+WRITTEN = {}
+
+
 def deps_archive(folder, wheels=DEPS_WHEELS, spoil_hash=False):
     """Write a dependencies archive; return its path and id."""
     lock = "".join(
@@ -71,6 +75,7 @@ def deps_archive(folder, wheels=DEPS_WHEELS, spoil_hash=False):
     )
     deps_id = digest_of(f"{lock}{MINOR}{platform.machine()}".encode())[:12]
     files = {"requirements.txt": lock.encode()} | {f"wheels/{name}": content for name, content in wheels}
+    WRITTEN[deps_id] = {name: digest_of(content) for name, content in files.items()}
     return tar(folder / f"deps-{deps_id}.tar", files), deps_id
 
 
@@ -106,6 +111,7 @@ def release_archive(
         "python": MINOR,
         "platform": f"linux-{platform.machine()}",
         "deps_id": deps_id,
+        "dependencies": WRITTEN.get(deps_id, {}),
         "files": {name: digest_of(content) for name, content in files.items()},
         **told,
     }

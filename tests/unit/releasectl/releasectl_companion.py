@@ -28,14 +28,22 @@ def note(word):
 
 print(f"booting {kind} of {folder.name} with {setting!r}", flush=True)
 signal.signal(signal.SIGTERM, lambda *_: told.set())
-if behaviour.get("crash") or setting == f"no {kind}":
-    print(behaviour.get("crash") or "SettingsError: no such queue", flush=True)
+crash = behaviour.get("crash") or ("SettingsError: no such queue" if setting == f"no {kind}" else "")
+if crash and not behaviour.get("held"):
+    print(crash, flush=True)
     sys.exit(3)
 if behaviour.get("hang"):
     told.wait(60)
     sys.exit(0)
 time.sleep(behaviour.get("start_seconds", 0))
 if kind == "beat":
+    while (run_dir / f"{folder.name}.hold").exists() and not told.wait(0.02):
+        pass
+    if told.is_set():
+        sys.exit(0)
+    if crash:
+        print(crash, flush=True)
+        sys.exit(3)
     note("begins")
 if kind == "flower":
     listener = socket.socket(socket.AF_UNIX)

@@ -1,5 +1,6 @@
 """Traffic moves to a release that is ready, or does not move, or moves back."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import threading
 import time
 
 import pytest
-from releasectl import clock, edge, instance, layout, systemd
+from releasectl import clock, companions, edge, instance, layout, starting, systemd
 
 
 def pair(release_id):
@@ -328,3 +329,38 @@ def test_systemd_that_refuses_to_enable_fails_before_the_switch(apphost):
     assert run.code == 2
     assert "enable" in run.error["cause"]
     serves_alone(apphost, first)
+
+
+def test_journal_of_a_failed_start_is_told_as_people_read_it():
+    importing = '  File "<frozen importlib._bootstrap>", line 1, in _load'
+    trace = "\n".join(["Traceback", *(f"  call {number}" for number in range(9)), importing, "KeyError: 'x'"])
+    line = {
+        "timestamp": "…",
+        "level": "critical",
+        "event": "uncaught exception",
+        "pid": 7,
+        "exception": trace,
+    }
+    told = starting.readable(json.dumps(line))
+    assert told[:2] == ["critical: uncaught exception pid=7", "  …"]
+    assert told[2:] == [*(f"    call {number}" for number in range(2, 9)), "  KeyError: 'x'"]
+    for plain in ("Main process exited", "{", "7", '{"a": 1}'):
+        assert starting.readable(plain) == [plain]
+
+
+@pytest.mark.parametrize("bake", [[], ["--bake", "5"]], ids=["unwatched", "watched"])
+def test_instance_that_crashed_and_was_started_again_is_not_taken_for_well(edged, monkeypatch, bake):
+    """systemd's restart answers as the first one did."""
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    real = companions.bring_up
+
+    def crash(host, release_id):
+        edged.systemd.do_restart([f"inbox-web@{release_id}.service"])
+        return real(host, release_id)
+
+    monkeypatch.setattr(companions, "bring_up", crash)
+    run = edged.run("activate", *bake, second)
+    assert run.code == 3
+    assert f"inbox-web@{second}.service crashed after it was ready" in run.error["cause"]
+    assert edged.layout.active() == first

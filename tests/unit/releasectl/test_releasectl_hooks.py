@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from releasectl_archives import release_archive
 
 # Stands where systemd-run would be: the account and the sandbox are systemd's, and proven on a host.
 SYSTEMD_RUN = """#!/bin/sh
@@ -56,6 +57,17 @@ def test_hooks_are_told_of_a_deploy_and_a_rollback(hooked):
         ("deployed", second, first, "", "alice"),
         ("rolled_back", first, second, "", "alice"),
     ]
+
+
+def test_hooks_hear_of_a_deploy_once_whatever_part_fails(hooked, deps):
+    first = release_archive(hooked.builds, deps[1], 1)
+    bad = release_archive(
+        hooked.builds, deps[1], 2, migrate="flask db upgrade", behaviour={"migrate_fails": True}
+    )
+    hooked.ok("deploy", first[0], "--deps", deps[0])
+    assert hooked.run("deploy", bad[0]).code == 2
+    ends = [note[:3] for note in noted(hooked) if note[0] != "before_switch"]
+    assert ends == [("deployed", first[1], ""), ("failed", bad[1], first[1])]
 
 
 def test_hook_that_fails_keeps_traffic_where_it_is(hooked):

@@ -1,9 +1,10 @@
 """Where a rollback goes, and what `restart`, `migrate` and `prune` do."""
 
+import errno
 import time
 
 import pytest
-from releasectl import ledger
+from releasectl import ledger, pruning
 
 
 def activated(apphost, *numbers):
@@ -204,3 +205,38 @@ def test_prune_with_nothing_active_removes_nothing(apphost):
     apphost.put(2)
     apphost.put(3)
     assert apphost.ok("prune", "--keep", 1)["removed"] == []
+
+
+@pytest.mark.parametrize(("free_mb", "gone"), [(99, 2), (101, 0)])
+def test_prune_keeps_no_spare_release_where_the_disk_is_nearly_full(apphost, monkeypatch, free_mb, gone):
+    releases = activated(apphost, 1, 2, 3, 4)
+    apphost.configure(keep=9, keep_free_mb=100)
+    monkeypatch.setattr(pruning.facts, "room", lambda _folder: (free_mb * 1024 * 1024, None))
+    assert apphost.ok("prune")["removed"] == releases[:gone]
+
+
+def test_prune_goes_on_where_one_release_cannot_be_removed(apphost, monkeypatch):
+    releases = activated(apphost, 1, 2, 3, 4)
+    real = pruning._remove
+
+    def remove(folder, *, now):
+        if folder.name == releases[0]:
+            raise PermissionError("it is mounted")
+        return real(folder, now=now)
+
+    monkeypatch.setattr(pruning, "_remove", remove)
+    run = apphost.run("prune", "--keep", 2)
+    assert run.code == 2
+    assert run.error["cause"] == f"{releases[0]} is not removed: it is mounted"
+    assert apphost.layout.staged() == [releases[0], *releases[2:]]
+
+
+def test_prune_removes_a_release_of_the_image_a_container_was_made_from(apphost, monkeypatch):
+    releases = activated(apphost, 1, 2, 3)
+
+    def rename(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(pruning.Path, "rename", rename)
+    assert apphost.ok("prune", "--keep", 2)["removed"] == releases[:1]
+    assert apphost.layout.staged() == releases[1:]

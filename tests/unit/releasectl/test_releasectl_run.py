@@ -44,6 +44,14 @@ def test_command_runs_in_the_frame_of_the_active_release(apphost, asked):
     assert words[-9:] == [f"{place}/venv/bin/python", "-m", "flask_ops.run", *command]
 
 
+def test_command_is_given_secrets_as_the_units_are_where_they_are_encrypted(apphost, asked):
+    apphost.configure(credentials_encrypted=True)
+    apphost.serve(apphost.put(1))
+    _, words = asked("run", "flask")
+    given = [word for word in words if "LoadCredential" in word]
+    assert given == ["--property=LoadCredentialEncrypted=app:/etc/inbox/credentials.encrypted"]
+
+
 @pytest.mark.parametrize(
     ("words", "serving", "cause"),
     [(["run"], True, "no command is given"), (["run", "flask"], False, "no release is active")],

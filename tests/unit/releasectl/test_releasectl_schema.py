@@ -51,7 +51,8 @@ class Schemas:
     @property
     def asked(self):
         path = self.site.base / "asked"
-        return path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if "flask_ops.schema" in line]
 
     def started(self, kind="migrate"):
         calls = self.site.systemd.calls

@@ -241,6 +241,34 @@ def test_wrong_hash_of_a_wheel_fails_and_leaves_nothing(apphost, deps):
     assert apphost.layout.staged_deps() == []
 
 
+@pytest.mark.parametrize("swapped", ["wheels/framework-1.0-py3-none-any.whl", "requirements.txt"])
+def test_dependencies_that_release_json_does_not_vouch_for_are_refused(apphost, deps, tmp_path, swapped):
+    """Whoever swaps a wheel may swap the lock beside it: what counts is what the release says."""
+    other, _ = deps_archive(tmp_path, [wheel("framework", files={"framework/x.py": ""})])
+    path, _ = release_archive(apphost.builds, deps[1])
+    forged = other.rename(tmp_path / deps[0].name)
+    run = apphost.run("stage", path, "--deps", forged)
+    assert run.code == 5
+    assert f"{swapped} has another digest" in run.error["cause"]
+    assert apphost.layout.staged_deps() == []
+
+
+def test_dependencies_installed_by_another_lock_are_not_taken(apphost, deps):
+    apphost.ok("stage", release_archive(apphost.builds, deps[1])[0], "--deps", deps[0])
+    lock = apphost.layout.deps / deps[1] / "requirements.txt"
+    lock.write_text(lock.read_text().replace("1.0", "1.1"))
+    second, _ = release_archive(apphost.builds, deps[1], 2)
+    assert "has not got the dependencies" in apphost.run("stage", second).error["cause"]
+    assert apphost.ok("stage", second, "--deps", deps[0])["deps_staged"] is True
+
+
+def test_release_that_vouches_for_no_dependency_is_staged_no_more(apphost, deps):
+    path, _ = release_archive(apphost.builds, deps[1], dependencies={})
+    run = apphost.run("stage", path, "--deps", deps[0])
+    assert run.code == 5
+    assert "is not in release.json" in run.error["cause"]
+
+
 def test_dependency_that_nobody_brought_is_named(apphost, deps):
     needy = wheel("ourapp", requires=["celery>=5"])
     path, _ = release_archive(apphost.builds, deps[1], wheels=[needy])

@@ -1,0 +1,1 @@
+"""What the edge costs a request: TLS, headers, limits, the access line."""
