@@ -126,6 +126,8 @@ def served(tmp_path):
 
     threading.Thread(target=serve, daemon=True).start()
     yield chain, listener.getsockname()[1]
+    # Closed alone, it would go on being waited at, and answer for whatever has its number next.
+    listener.shutdown(socket.SHUT_RDWR)
     listener.close()
 
 
