@@ -99,7 +99,7 @@ test-full: test-fast ## All tests, the long ones too, on Debian 12 and 13
 	.venv/bin/pytest --long -m long tests/render
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
-.PHONY: bench bench-edge bench-deploy
+.PHONY: bench bench-edge bench-deploy bench-monitoring
 bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
@@ -111,6 +111,9 @@ bench-edge: venv ## Measure what nginx, TLS and headers cost a request (ARGS=--q
 bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (ARGS=--quick for a look)
 	@$(TARGET_HOST) prepare
 	PYTHONPATH=tests .venv/bin/python -m bench.deploy $(ARGS)
+
+bench-monitoring: venv ## Measure what watching costs the host of `make up`
+	PYTHONPATH=tests .venv/bin/python -m bench.monitoring --inventory $(INVENTORY) $(if $(HOST),--host $(HOST) )$(ARGS)
 
 .PHONY: venv venv-dev lock clean
 venv: ## Make .venv for the controller (part of every command above)

@@ -1,0 +1,1 @@
+"""What a host pays for watching itself."""
