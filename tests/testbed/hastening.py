@@ -15,7 +15,8 @@ WINDOWS = {"5m": "20s", "30m": "40s", "1h": "50s", "2h": "1m", "6h": "80s", "1d"
 WAIT = "10s"
 # A beat that looks at its schedule every five seconds: five turns, as in the rule five minutes have three.
 BEAT = (" > 900", " > 25")
-ROUTE_TIMES = (("group_wait: 30s", "group_wait: 1s"), ("group_interval: 5m", "group_interval: 5s"))
+# The first word about an alert waits, as in production, for another one that makes it needless.
+ROUTE_TIMES = (("group_wait: 30s", "group_wait: 10s"), ("group_interval: 5m", "group_interval: 5s"))
 
 
 def hasten(site: Site) -> None:
@@ -23,8 +24,8 @@ def hasten(site: Site) -> None:
     for path in site.sudo(f"ls {RULES_DIR}/*.yml").split():
         _rewrite(site, path, _sooner)
     _rewrite(site, ROUTES, _told_sooner)
-    site.sudo("promtool check config /etc/prometheus/prometheus.yml && systemctl restart prometheus.service")
-    site.sudo("systemctl restart prometheus-alertmanager.service")
+    site.sudo("promtool check config /etc/prometheus/prometheus.yml")
+    site.sudo("systemctl reload prometheus.service prometheus-alertmanager.service")
 
 
 def _rewrite(site: Site, path: str, change: Callable[[str], str]) -> None:
