@@ -75,12 +75,16 @@ def test_nothing_fires_or_is_about_to_on_a_host_that_is_well(watched):
     assert until(60, lambda: alerts() == {"Watchdog"}, 2), watching.query(watched, "ALERTS")
 
 
-def test_people_are_told_that_the_worker_is_away_until_it_is_back(watched, people):
-    worker = f"{watched.app}-worker@{status_of(watched)['active']}.service"
-    # Five minutes are for people's nights.
+def hurry(watched) -> None:
+    """Have alerts about tasks wait for seconds; the five minutes are for people's nights."""
     watched.sudo(
         "sed -i 's/for: 5m/for: 10s/' /etc/prometheus/rules/tasks.yml && systemctl reload prometheus.service"
     )
+
+
+def test_people_are_told_that_the_worker_is_away_until_it_is_back(watched, people):
+    worker = f"{watched.app}-worker@{status_of(watched)['active']}.service"
+    hurry(watched)
 
     def told() -> list[dict]:
         return [one for one in people() if one["labels"]["alertname"] == "WorkerAway"]
@@ -94,6 +98,34 @@ def test_people_are_told_that_the_worker_is_away_until_it_is_back(watched, peopl
     assert (alert["status"], alert["labels"]["severity"]) == ("firing", "ticket")
     assert alert["annotations"]["summary"] == f"No worker of {watched.app} runs on {watched.name}"
     assert alert["signed"] == f"Bearer {TOKEN}"
+    assert until(60, lambda: not watching.query(watched, 'ALERTS{alertname="WorkerAway"}'), 2)
+
+
+def test_people_are_not_told_of_what_happens_in_maintenance(watched, people):
+    worker = f"{watched.app}-worker@{status_of(watched)['active']}.service"
+    hurry(watched)
+
+    def away() -> list[tuple[str, int]]:
+        alerts = json.loads(watched.sudo("curl -sS http://127.0.0.1:9093/api/v2/alerts"))
+        found = [one["status"] for one in alerts if one["labels"]["alertname"] == "WorkerAway"]
+        return [(status["state"], len(status["inhibitedBy"])) for status in found]
+
+    watched.sudo("releasectl maintenance on")
+    try:
+        # Of the host, and, as it is the only one, of the app.
+        firing = 'ALERTS{alertname="MaintenanceOn", alertstate="firing"}'
+        assert until(60, lambda: len(watching.query(watched, firing)) == 2, 2), watching.query(
+            watched, "ALERTS"
+        )
+        watched.sudo(f"systemctl stop {worker}", timeout_seconds=150)
+        assert until(PATIENCE_SECONDS, lambda: away() == [("suppressed", 1)], 2), away()
+        # Half a minute later people would have been told of either.
+        assert not until(
+            45, lambda: away() != [("suppressed", 1)] or "MaintenanceOn" in json.dumps(people()), 3
+        ), (away(), people())
+    finally:
+        watched.sudo(f"systemctl start {worker}", timeout_seconds=150)
+        watched.sudo("releasectl maintenance off")
     assert until(60, lambda: not watching.query(watched, 'ALERTS{alertname="WorkerAway"}'), 2)
 
 

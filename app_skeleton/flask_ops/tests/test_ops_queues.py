@@ -1,4 +1,4 @@
-"""What beat sees of Celery's queues, in a Redis of the tests' own."""
+"""What beat sees of Celery's queues, in brokers of the tests' own."""
 
 import contextlib
 import math
@@ -14,6 +14,7 @@ from flask_ops.testing import eventually
 from kombu import Queue
 from kombu.common import Broadcast
 from prometheus_client import REGISTRY
+from rabbitmq_server import RabbitMQServer
 from redis_server import RedisServer
 from structlog.testing import capture_logs
 from test_ops_celery import Unit, metrics
@@ -28,6 +29,12 @@ def redis_server():
         yield server
 
 
+@pytest.fixture(scope="module")
+def rabbitmq():
+    with RabbitMQServer() as server:
+        yield server
+
+
 @pytest.fixture
 def redis(redis_server):
     redis_server.client.flushall()
@@ -38,8 +45,14 @@ def make(url, *names):
     """Make an app with queues, and with limits of its own to what it waits for."""
     app = tasks.init_celery(Celery("shop", broker=url))
     app.conf.task_queues = [Queue(name, routing_key=name) for name in names] or None
-    app.conf.broker_transport_options = {"global_keyprefix": PREFIX, "socket_timeout": 30}
+    if url.startswith("redis"):
+        app.conf.broker_transport_options = {"global_keyprefix": PREFIX, "socket_timeout": 30}
     return app
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -136,25 +149,43 @@ def test_connection_is_kept_from_one_look_to_the_next(redis, shop, watching):
     assert redis.client.info("stats")["total_connections_received"] <= connections + 1
 
 
-def test_broker_that_hangs_is_given_up_and_found_again(redis, shop, watching, monkeypatch):
+def test_broker_that_hangs_is_given_up_and_found_again(broker, watching, monkeypatch):
     monkeypatch.setattr(queues, "TIMEOUT_SECONDS", 0.2)
-    watch = watching(shop)
+    watch = watching(make(celery_url(broker.url), "shop"))
     watch.look()
     last, began = seen("measured_timestamp_seconds"), time.monotonic()
-    redis.pause()
+    broker.pause()
     try:
         with capture_logs() as said:
             for _ in range(2):
                 watch.try_to_look()
         assert seen("measured_timestamp_seconds") == last
     finally:
-        redis.resume()
+        broker.resume()
     # Retries of redis-py and kombu included; the app's own limit of 30 s is not asked.
     assert time.monotonic() - began < 20
     assert [line["event"] for line in said] == ["queues cannot be measured"]
-    assert str(redis.folder) not in str(said)
-    watch.try_to_look()
-    assert seen("measured_timestamp_seconds") > last
+    assert str(broker.folder) not in str(said)
+
+    def look():
+        watch.try_to_look()
+        return seen("measured_timestamp_seconds") > last
+
+    eventually(look, 20)
+
+
+def test_rabbitmq_tells_what_waits_and_no_age_and_no_queue_is_made(rabbitmq, watching):
+    app = make(rabbitmq.url, "shop", "upkeep")
+    watch = watching(app)
+    watch.look()
+    assert (seen("tasks", queue="shop"), rabbitmq.queues()) == (0, {})
+    for _ in range(3):
+        app.send_task("shop.sell", queue="shop")
+    for _ in range(3):
+        watch.look()
+    assert (seen("tasks", queue="shop"), seen("tasks", queue="upkeep")) == (3, 0)
+    assert seen("oldest_age_seconds", queue="shop") is None
+    assert rabbitmq.queues() == {"shop": 3}
 
 
 def test_queues_are_those_declared_and_asked_for_and_no_more_than_so_many(monkeypatch):
