@@ -11,6 +11,7 @@ left alone; of some, such as SQS, kombu would make the queue that it is asked ab
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -92,7 +93,9 @@ class Watch:
         """Let go of the connection; the next look makes another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.release()
+            # One that is broken may not even be closed without an error.
+            with contextlib.suppress(Exception):
+                connection.release()
 
     def _connected(self) -> Any:
         if self._connection is None:
