@@ -37,7 +37,7 @@ def test_prometheus_finds_no_rule_twice(tools):
 
 def test_alertmanager_takes_its_settings(tools):
     said = tools.output("amtool", "check-config", "/etc/prometheus/alertmanager.yml")
-    assert "3 receivers" in said
+    assert "4 receivers" in said
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ def test_alertmanager_takes_its_settings(tools):
         (["alertname=SiteDown", "severity=page"], "page"),
         (["alertname=WorkerAway", "severity=ticket"], "ticket"),
         (["alertname=Watchdog", "severity=ticket"], "watchdog"),
+        (["alertname=MaintenanceForgotten", "severity=ticket"], "ticket"),
+        (["alertname=MaintenanceOn", "severity=none"], "nobody"),
         (["alertname=SomebodysOwn"], "ticket"),
     ],
 )

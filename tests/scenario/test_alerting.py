@@ -9,6 +9,7 @@ from pathlib import Path
 
 import breaking
 import pytest
+from observing import status_of
 from testbed import hastening, watching
 from testbed.sites import Site, until
 from testbed.watching import RECEIVER_PORT, TOKEN
@@ -70,7 +71,7 @@ def test_nothing_fires_or_is_about_to_on_a_host_that_is_well(watched):
 
 
 FAULTS: dict[str, tuple[breaking.Fault, set[str]]] = {
-    "worker stopped": (breaking.stopped("{app}-worker@{release}.service"), {"WorkerAway"}),
+    "worker stopped": (breaking.stopped("{app}-worker@{release}.service"), {"WorkerAway", "QueueStuck"}),
     "table gone": (breaking.table_gone, {"SloBurnsFast"}),
     "table locked": (breaking.table_locked, {"SloBurnsFast"}),
     "nginx stopped": (breaking.stopped("nginx.service"), {"SiteDown", "ExporterDown"}),
@@ -100,9 +101,10 @@ class People:
         return int(self.site.sudo(f"wc -l < {TOLD}"))
 
     def told(self, after: int) -> list[dict]:
-        """Return what they were told since, besides that all works."""
+        """Return what they were told since that fires, besides that all works."""
         alerts = map(json.loads, self.site.sudo(f"tail -n +{after + 1} {TOLD}").splitlines())
-        return [one for one in alerts if one["labels"]["alertname"] != "Watchdog"]
+        firing = [one for one in alerts if one["status"] == "firing"]
+        return [one for one in firing if one["labels"]["alertname"] != "Watchdog"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_people_are_told_of_a_fault_and_of_nothing_else(watched, people, copied_
     before, began = people.count(), time.monotonic()
 
     def told() -> set[str]:
-        return {one["labels"]["alertname"] for one in people.told(before) if one["status"] == "firing"}
+        return {one["labels"]["alertname"] for one in people.told(before)}
 
     with fault(watched, copied_app):
         assert until(PATIENCE_SECONDS, lambda: wanted <= told(), 1), watching.query(watched, "ALERTS")
@@ -141,6 +143,28 @@ def test_people_are_told_of_a_fault_and_of_nothing_else(watched, people, copied_
         assert one["labels"]["app"] == watched.app
         assert one["annotations"]["runbook_url"] == f"docs/runbooks/{alert}.md"
         assert one["signed"] == f"Bearer {TOKEN}"
+    assert until(PATIENCE_SECONDS, lambda: not firing(watched), 2), firing(watched)
+
+
+def test_people_are_told_of_nothing_that_happens_in_maintenance(watched, people):
+    assert until(PATIENCE_SECONDS, lambda: not firing(watched), 2), firing(watched)
+    before, worker = people.count(), f"{watched.app}-worker@{status_of(watched)['active']}.service"
+
+    def suppressed() -> set[str]:
+        alerts = json.loads(watched.sudo("curl -sS http://127.0.0.1:9093/api/v2/alerts"))
+        return {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
+
+    with breaking.undone(watched, "releasectl maintenance on", "releasectl maintenance off"):
+        # Of the host, and, as it is the only one, of the app.
+        closed = 'ALERTS{alertname="MaintenanceOn", alertstate="firing"}'
+        assert until(60, lambda: len(watching.query(watched, closed)) == 2, 2), firing(watched)
+        with breaking.undone(watched, f"systemctl stop {worker}", f"systemctl start {worker}"):
+            wanted = {"WorkerAway", "QueueStuck"}
+            assert until(PATIENCE_SECONDS, lambda: suppressed() == wanted, 2), suppressed()
+            time.sleep(LATER_SECONDS)
+        # It is closed until what was stopped is up again, as people would keep it.
+        assert until(PATIENCE_SECONDS, lambda: not suppressed(), 2), suppressed()
+    assert people.told(before) == []
     assert until(PATIENCE_SECONDS, lambda: not firing(watched), 2), firing(watched)
 
 

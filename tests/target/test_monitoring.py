@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from testbed import watching
+from testbed.sites import until
 from testbed.watching import TOKEN
 
 UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
@@ -43,6 +45,24 @@ def test_secrets_are_encrypted_and_in_no_settings(watched):
     assert watched.sudo(look, stdin=f"{TOKEN}\n".encode()) == ""
     file = watched.host.file("/etc/prometheus-credentials/webhook_token")
     assert (file.user, file.mode) == ("root", 0o600)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "releasectl_maintenance == 0",
+        "flask_ops_in_flight_limit > 0",
+        # Both queues of the app, empty or as good as.
+        "count(app:queue_tasks:max < 100) == 2",
+        "count(app:queue_oldest_age_seconds:max < 60) == 2",
+        "count(sum by (queue) (flask_ops_task_wait_seconds_count > 0)) >= 1",
+    ],
+)
+def test_prometheus_has_the_figures_that_alerts_go_by(watched, expression):
+    assert until(90, lambda: watching.query(watched, expression), 3), watched.sudo(
+        "curl -sS http://127.0.0.1:9180/metrics | grep -E 'flask_ops_(queue|in_flight|task_wait)'"
+    )
 
 
 @pytest.mark.long

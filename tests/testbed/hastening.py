@@ -11,10 +11,19 @@ RULES_DIR = "/etc/prometheus/rules"
 ROUTES = "/etc/prometheus/alertmanager.yml"
 # Longer stays longer, and each window holds four of the test's scrapes at least. What was true of a day holds
 # for two minutes, so that an alert ends, too, while a test waits.
-WINDOWS = {"5m": "20s", "30m": "40s", "1h": "50s", "2h": "1m", "6h": "80s", "1d": "2m", "3d": "3m"}
+WINDOWS = {
+    "5m": "20s",
+    "15m": "30s",
+    "30m": "40s",
+    "1h": "50s",
+    "2h": "1m",
+    "6h": "80s",
+    "1d": "2m",
+    "3d": "3m",
+}
 WAIT = "10s"
-# A beat that looks at its schedule every five seconds: five turns, as in the rule five minutes have three.
-BEAT = (" > 900", " > 25")
+# A quarter of an hour in which beat or a queue stands still. Beat looks at its schedule every five seconds.
+STANDSTILL = (" > 900", " > 25")
 # The first word about an alert waits, as in production, for another one that makes it needless.
 ROUTE_TIMES = (("group_wait: 30s", "group_wait: 10s"), ("group_interval: 5m", "group_interval: 5s"))
 
@@ -33,9 +42,9 @@ def _rewrite(site: Site, path: str, change: Callable[[str], str]) -> None:
 
 
 def _sooner(rules: str) -> str:
-    rules = re.sub(r"\[(\d+[mhd])\]", lambda found: f"[{WINDOWS[found[1]]}]", rules)
+    rules = re.sub(r"(\[|offset )(\d+[mhd])\b", lambda found: found[1] + WINDOWS[found[2]], rules)
     rules = re.sub(r"for: \d+m\b", f"for: {WAIT}", rules)
-    return rules.replace(*BEAT)
+    return rules.replace(*STANDSTILL)
 
 
 def _told_sooner(routes: str) -> str:

@@ -272,7 +272,8 @@ def test_listen_queue_that_cannot_be_seen_is_absent(tmp_path, monkeypatch):
         monkeypatch.setattr(backlog.socket, "AF_NETLINK", socket.AF_APPLETALK)
         with pytest.raises(BacklogUnknown):
             listen_backlog(listener)
-        worker = type("Worker", (), {"sockets": [listener], "cfg": None})
+        settings = type("Settings", (), {"threads": 1})
+        worker = type("Worker", (), {"sockets": [listener], "cfg": settings})
         monkeypatch.setattr(process_metrics, "registry", CollectorRegistry())
         sampler = process_metrics.Sampler(worker, gevent=False)
         sampler.sample()

@@ -267,9 +267,16 @@ def test_operators_pages_are_not_in_the_latency(releases):
     assert counted(server) == before
 
 
+def test_sync_worker_may_answer_one_request_at_once(releases):
+    _, server = releases
+    workers = eventually(lambda: shown(server, "flask_ops_workers", release="r1"))
+    assert shown(server, "flask_ops_in_flight_limit", release="r1") == workers
+
+
 @pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
 def test_gauges_show_the_worker_and_die_with_it(start, worker_class, tmp_path):
     env = {"GUNICORN_WORKER_CLASS": worker_class, "GUNICORN_THREADS": "3", "GUNICORN_WORKERS": "2"}
+    env["GUNICORN_WORKER_CONNECTIONS"] = "500"
     with start("with_database()", TEST_DATABASE=str(tmp_path / "db"), **env) as server:
         connection = server.connect(timeout=120)
         connection.request("GET", "/hold?seconds=90")
@@ -279,7 +286,8 @@ def test_gauges_show_the_worker_and_die_with_it(start, worker_class, tmp_path):
         # A sample that a scrape fell into counts that one too.
         eventually(lambda: shown(server, "flask_ops_in_flight_requests") == 1)
         assert total(page, pools, pool="default", state="limit") == 2 * (3 + 2)
-        assert total(page, "flask_ops_threads") == (6 if worker_class == "gthread" else 0)
+        each = 3 if worker_class == "gthread" else 500
+        assert total(page, "flask_ops_in_flight_limit") == 2 * each
         starts = "flask_ops_worker_start_time_seconds"
         begun = [value for at, value in samples(page).items() if at[0] == starts]
         assert len(begun) == 2

@@ -1,7 +1,12 @@
 """What Prometheus is told of deploys: the ledger's own counts, whatever it holds."""
 
+import fcntl
 import json
+import os
 import re
+import time
+
+from releasectl import clock
 
 SAMPLE = re.compile(r'(\w+)\{((?:\w+="(?:[^"\\\n]|\\[\\"n])*",?)+)\} (\S+)')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -49,3 +54,40 @@ def test_old_and_odd_lines_of_the_ledger_do_no_harm(edged):
 def test_file_is_readable_to_the_one_who_serves_it(edged):
     edged.ok("activate", edged.put(1))
     assert edged.layout.metrics.stat().st_mode & 0o777 == 0o644
+
+
+def test_maintenance_is_told_from_its_first_moment_to_its_last(edged):
+    began = time.time()
+    edged.ok("activate", edged.put(1))
+    assert samples(edged)[of("releasectl_maintenance")] == 0
+    edged.ok("maintenance", "on")
+    told = samples(edged)
+    assert told[of("releasectl_maintenance")] == 1
+    assert began - 1 <= told[of("releasectl_maintenance_start_timestamp_seconds")] <= time.time()
+    edged.ok("maintenance", "off")
+    told = samples(edged)
+    assert told[of("releasectl_maintenance")] == 0
+    assert of("releasectl_maintenance_start_timestamp_seconds") not in told
+
+
+def test_link_removed_by_hand_is_no_longer_told_of_once_maintenance_is_ended(edged):
+    edged.ok("maintenance", "on")
+    edged.layout.maintenance.unlink()
+    assert samples(edged)[of("releasectl_maintenance")] == 1
+    assert edged.ok("maintenance", "off")["changed"] is False
+    assert samples(edged)[of("releasectl_maintenance")] == 0
+
+
+def test_who_writes_waits_for_who_writes_already_and_nobody_else_can_make_it_wait(edged):
+    edged.ok("maintenance", "on")
+    with edged.layout.metrics_lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = edged.fork("maintenance", "off")
+        assert clock.until(10, lambda: not edged.layout.maintenance.is_symlink())
+        time.sleep(0.3)
+        assert samples(edged)[of("releasectl_maintenance")] == 1
+        # Not by closing it: the other process has it open as well.
+        fcntl.flock(file, fcntl.LOCK_UN)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert samples(edged)[of("releasectl_maintenance")] == 0
+    assert edged.layout.metrics_lock.stat().st_mode & 0o777 == 0o600

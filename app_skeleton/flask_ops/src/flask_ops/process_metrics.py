@@ -69,8 +69,9 @@ class Sampler:
         started = "When the worker in a slot started, in seconds since 1970"
         begun = _gauge("flask_ops_worker_start_time_seconds", started, ("worker",), "livemax")
         begun.labels(slot).set(time.time())
-        if getattr(worker.cfg, "threads", 1) > 1:
-            _gauge("flask_ops_threads", "Requests all workers can answer at once").set(worker.cfg.threads)
+        # Under gevent a connection takes a greenlet, and past these none is accepted; elsewhere, a thread.
+        most = worker.cfg.worker_connections if gevent else worker.cfg.threads
+        _gauge("flask_ops_in_flight_limit", "Requests all workers can answer at once").set(most)
         self._lag = self._lag_histogram() if gevent else None
         self._queue: tuple[Gauge, Gauge] | None = None
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from .queues import SENT_HEADER, lasting
 
 _BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, float("inf"))
 
@@ -18,6 +21,7 @@ _BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, floa
 class _Metrics:
     total: Counter
     duration: Histogram
+    wait: Histogram
     tick: Gauge | None
 
 
@@ -43,12 +47,50 @@ def make(role: str) -> None:
     duration = Histogram(
         "flask_ops_task_duration_seconds", "How long tasks took", ("task",), buckets=_BUCKETS_SECONDS
     )
-    _metrics.append(_Metrics(total, duration, _tick_gauge() if role == "beat" else None))
+    wait = Histogram(
+        "flask_ops_task_wait_seconds",
+        "How long tasks that workers took had waited since they were due",
+        ("queue",),
+        buckets=_BUCKETS_SECONDS,
+    )
+    _metrics.append(_Metrics(total, duration, wait, _tick_gauge() if role == "beat" else None))
 
 
 def _tick_gauge() -> Gauge:
     name = "flask_ops_beat_last_tick_timestamp_seconds"
     return Gauge(name, "When beat last looked at its schedule", multiprocess_mode="max")
+
+
+def expect(app: Any) -> None:
+    """Count from 0 what a worker takes: a series that begins with 1 has never risen, to Prometheus.
+
+    :param app: the Celery app of a worker that begins.
+    """
+    for name in lasting(app.amqp.queues.consume_from) if _metrics else ():
+        _metrics[0].wait.labels(name)
+
+
+def taken(task: Any) -> None:
+    """Note how long a task waited that begins in this process: since it was sent or, if later, was due.
+
+    :param task: what Celery is about to run.
+    """
+    request = task.request
+    sent = request.get(SENT_HEADER)
+    if not _metrics or not isinstance(sent, int | float):
+        return  # called without a broker, or sent by a program without flask_ops
+    due = max(sent, datetime.fromisoformat(request.eta).timestamp()) if request.eta else sent
+    # Clocks of two hosts may differ a little.
+    _metrics[0].wait.labels(_queue_of(task)).observe(max(0.0, time.time() - due))
+
+
+def _queue_of(task: Any) -> str:
+    """Return the queue a task came from: without an exchange, its routing key is the queue's name."""
+    told = task.request.delivery_info or {}
+    key, queues = told.get("routing_key"), lasting(task.app.amqp.queues.consume_from)
+    if not told.get("exchange") and key in queues:
+        return str(key)
+    return next((name for name, queue in queues.items() if queue.routing_key == key), "other")
 
 
 def started(task_id: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import structlog
 from celery import Celery, signals
 from gunicorn.systemd import sd_notify
 
-from . import logs, multiproc, propagation, task_metrics
+from . import logs, multiproc, propagation, queues, task_metrics
 from .errors import init_sentry, traces_rate
 from .request_id import begin_request, current_request_id, end_request
 from .settings import Reader, choice, setting
@@ -138,7 +139,8 @@ def _on_celeryd_after_setup(**_: Any) -> None:
     logs.settle()
 
 
-def _on_worker_ready(**_: Any) -> None:
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    task_metrics.expect(sender.app)
     # Sent once, when the first connection to the broker consumes. Later ones may come and go: Celery's own
     # loop connects again, and systemd has nothing to mend there.
     sd_notify("READY=1", log)
@@ -161,15 +163,20 @@ def _on_beat_init(sender: Any, **_: Any) -> None:
     _begin("beat")
     multiproc.use_slot("beat")  # again: a worker's embedded beat is a process of its own
     task_metrics.watch_beat(sender.scheduler)
+    queues.start(sender.app)
     init_sentry()
     logs.settle()
     sd_notify("READY=1", log)
 
 
 def _on_publish(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is None:
+        return
     request_id = current_request_id()
-    if request_id and headers is not None:
+    if request_id:
         headers.setdefault(HEADER, request_id)
+    # One that is tried again brings the header of the time before.
+    headers[queues.SENT_HEADER] = time.time()
 
 
 def _on_prerun(task_id: str, task: Any, **_: Any) -> None:
@@ -180,6 +187,7 @@ def _on_prerun(task_id: str, task: Any, **_: Any) -> None:
         structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id)
         _began.add(task_id)
     task_metrics.started(task_id)
+    task_metrics.taken(task)
 
 
 def _on_postrun(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import getpass
@@ -338,6 +339,10 @@ def _entered(host: Host, options: argparse.Namespace) -> Result:
         raise
     if result.changed:
         _enter(host, options, before, start, result)
+    elif options.command == "maintenance":
+        # A link that somebody removed by hand must not be told of for ever.
+        with contextlib.suppress(OSError):
+            exposition.write(host)
     return result
 
 

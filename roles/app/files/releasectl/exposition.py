@@ -1,13 +1,15 @@
-"""Tell Prometheus what the ledger tells people: one text file, which the internal listener serves.
+"""Tell Prometheus what status and ledger tell people: one text file, which the internal listener serves.
 
 The counts are the ledger's lines, so they go on through reboots and reinstallations of releasectl.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections import Counter
 
-from releasectl import clock, ledger
+from releasectl import clock, ledger, maintenance
 from releasectl.host import Host
 from releasectl.layout import replace
 
@@ -18,15 +20,25 @@ HELP = {
     "releasectl_last_command_duration_seconds": ("gauge", "How long it took."),
     "releasectl_last_command_phase_seconds": ("gauge", "How long each of its phases took."),
     "releasectl_active_release_info": ("gauge", "1 for the release that traffic goes to."),
+    "releasectl_maintenance": ("gauge", "1 while the site is closed to visitors."),
+    "releasectl_maintenance_start_timestamp_seconds": ("gauge", "Since when it is, while it is."),
 }
 
 
 def write(host: Host) -> None:
     """Write the file anew, whole or not at all.
 
+    The site may be closed while a deploy ends: one looks and writes at a time, so that the last to write has
+    seen what both did. Nobody but root can open the lock, and so hold it.
+
     :raises OSError: when it cannot be written.
     """
-    replace(host.layout.metrics, text(host).encode(), 0o644)
+    lock = os.open(host.layout.metrics_lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        replace(host.layout.metrics, text(host).encode(), 0o644)
+    finally:
+        os.close(lock)
 
 
 def text(host: Host) -> str:
@@ -52,6 +64,10 @@ def text(host: Host) -> str:
     active = host.layout.active()
     if active:
         add("releasectl_active_release_info", 1, release=active)
+    closed = maintenance.state(host)
+    add("releasectl_maintenance", int(closed["on"]))
+    if closed["on"]:
+        add("releasectl_maintenance_start_timestamp_seconds", clock.parse(closed["since"]) or 0)
     lines = []
     for name, (kind, help_text) in HELP.items():
         if samples[name]:

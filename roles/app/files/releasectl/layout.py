@@ -26,6 +26,7 @@ class Layout:
         self.incoming = self.root / "incoming"
         self.ledger = self.root / "ledger.jsonl"
         self.metrics = self.root / "releasectl.prom"
+        self.metrics_lock = self.root / ".releasectl.prom.lock"
         self.lock = self.root / ".lock"
         self.deploy_lock = self.root / "deploy.lock"
         self.upstream = self.root / "upstream.sock"

@@ -19,6 +19,7 @@ class RedisServer:
     """
 
     def __init__(self, *arguments):
+        """Make a folder for it; nothing is started yet."""
         # Not pytest's tmp_path: a unix socket's path must stay under 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="app-redis-"))
         self.url = f"unix://{self.folder / 'redis.sock'}?db=0"
@@ -27,6 +28,7 @@ class RedisServer:
         self.process = None
 
     def __enter__(self):
+        """Start it, or skip the test where there is none to start."""
         if shutil.which("redis-server") is None:
             if os.environ.get("CI"):
                 pytest.fail("redis-server is not installed: apt-get install redis-server")
@@ -35,11 +37,13 @@ class RedisServer:
         return self
 
     def __exit__(self, *error):
+        """End it and remove its folder."""
         self.client.close()
         self.kill()
         shutil.rmtree(self.folder)
 
     def start(self):
+        """Start it and wait until it answers."""
         command = [
             "redis-server",
             "--port",
@@ -55,6 +59,7 @@ class RedisServer:
         eventually(self.answers, 30)
 
     def answers(self):
+        """Tell whether it does."""
         assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
             return self.client.ping()
@@ -62,6 +67,7 @@ class RedisServer:
             return False
 
     def kill(self):
+        """End it without a word, as a loss of power does."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
@@ -72,10 +78,12 @@ class RedisServer:
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self):
+        """Have it answer again."""
         self.process.send_signal(signal.SIGCONT)
         eventually(self.answers, 30)
 
     def restart(self):
+        """Stop it as systemd does, and start it again."""
         self.process.terminate()
         self.process.wait()
         self.start()
