@@ -81,6 +81,18 @@ def test_newest_lines_come_and_no_more_than_were_asked_for(site, followed):
     assert sorted(line["message"] for line in told["lines"]) == sorted(line["message"] for line in newest)
 
 
+def test_what_the_journal_dropped_of_the_app_is_told(site):
+    flood = f"{site.app}-flood{secrets.token_hex(4)}"
+    limits = "--property=LogRateLimitIntervalSec=2s --property=LogRateLimitBurst=5"
+    # It tells of what it dropped with the next message it takes.
+    site.sudo(
+        f"systemd-run --quiet --wait --unit={flood} {limits} sh -c 'seq 5000; sleep 4; echo after; sleep 1'"
+    )
+    told = json.loads(site.sudo(f"releasectl --app {site.app} --json logs --since 5m"))
+    (words,) = [one for one in told["unread"] if f" messages of {flood}.service: " in one]
+    assert 1000 < int(words.split()[0]) < 5000
+
+
 @pytest.mark.parametrize(
     ("playbook", "setting", "right"),
     [

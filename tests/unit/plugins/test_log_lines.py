@@ -98,11 +98,13 @@ def test_newest_lines_of_all_hosts_are_kept_and_older_ones_spoken_of(timeline):
     told = timeline(
         {
             "app1": answered(line(1, "app", "old"), line(4, "app", "new")),
-            "app2": answered(line(3, "app", "x")),
+            "app2": answered(line(3, "app", "x", fields={"request_id": ID})),
         },
         {"lines": 2, "level": ""},
     )
     assert [one["message"] for one in told["lines"]] == ["x", "new"]
+    # With what to go on from.
+    assert told["words"].splitlines()[0] == f"t3  app2  app      info      x  {ID}"
     assert told["words"].splitlines()[-1] == "There are older ones: these are the newest 2."
 
 

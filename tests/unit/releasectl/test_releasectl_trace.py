@@ -15,7 +15,7 @@ NOW = int(time.time()) - 60
 # As the real one, the newest first; what it was asked is kept.
 JOURNAL = """#!/bin/sh
 echo "$@" >> {base}/asked
-tac {base}/journal
+case "$*" in *MESSAGE_ID=*) cat {base}/dropped ;; *) tac {base}/journal ;; esac
 """
 KINDS = ("web", "worker", "beat", "flower", "migrate", "hook")
 
@@ -77,6 +77,7 @@ def logged(apphost, monkeypatch):
         + entry(5.25, "worker", line(5.25, "left", "another", level="error", release=OTHER, exception="a\nb"))
         + entry(6, "web", "Traceback: no module named gone", OTHER)
     )
+    (apphost.base / "dropped").touch()
     journalctl = apphost.systemd.folder / "journalctl"
     journalctl.write_text(JOURNAL.format(base=apphost.base))
     apphost.configure(access_log=str(logs / "shop.access.log"))
@@ -116,7 +117,7 @@ def test_statement_is_told_from_when_it_began_without_the_values_it_was_given(lo
 def test_only_the_apps_own_journal_is_asked_and_only_so_far_back(logged):
     before = time.time()
     logged.ok("trace", ID, "--since", "2h")
-    asked = (logged.base / "asked").read_text().split()
+    asked = (logged.base / "asked").read_text().splitlines()[-1].split()
     since = next(word for word in asked if word.startswith("--since="))
     assert before - 7201 < float(since.removeprefix("--since=@")) < time.time() - 7199
     found = {word for word in asked if word.startswith("--identifier=")}
@@ -147,10 +148,22 @@ def test_what_cannot_be_read_is_told_beside_what_could(logged):
 def test_journal_that_says_nothing_for_long_is_given_up_with_what_it_said_before(logged, monkeypatch):
     monkeypatch.setattr(systemd, "ANSWER_SECONDS", 1)
     journalctl = logged.systemd.folder / "journalctl"
-    journalctl.write_text(f"#!/bin/sh\ngrep stored {logged.base}/journal; exec sleep 60")
+    stuck = f"*) grep stored {logged.base}/journal; exec sleep 60 ;;"
+    journalctl.write_text(f'#!/bin/sh\ncase "$*" in *MESSAGE_ID=*) ;; {stuck} esac')
     told = logged.ok("trace", ID)
     assert [one["source"] for one in told["lines"]] == ["nginx", "app", "sql", "sql"]
     assert told["unread"] == ["the journal: journalctl was not through after 1 s"]
+
+
+def test_what_the_journal_dropped_of_the_app_is_counted(logged):
+    def dropped(count, unit):
+        told = json.loads(entry(1, "x", f"Suppressed {count} messages from {unit}"))
+        return json.dumps({**told, "N_DROPPED": str(count)}) + "\n"
+
+    web = f"inbox-web@{RELEASE}.service"
+    told = dropped(70, web) + dropped(5, "another.service") + dropped(30, web)
+    (logged.base / "dropped").write_text(told)
+    assert logged.ok("logs")["unread"] == [f"100 messages of {web}: the journal dropped them"]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +221,7 @@ def test_words_are_one_line_each_whatever_was_logged(logged):
     evil = line(1, "red\x1b[31m\nforged\u2028x", exception="y" * 2000)
     (logged.base / "journal").write_text(entry(1, "web", evil))
     words = logged.run("logs", "--grep", "forged", json_form=False).out
+    assert words.endswith(f" …  {ID}\n")
     assert words.count("\n") == 1
     assert "red\\x1b[31m\\nforged\\u2028x exception=yyy" in words
     assert len(words) < 1200

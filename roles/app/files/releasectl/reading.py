@@ -10,7 +10,7 @@ import dataclasses
 import heapq
 import itertools
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +30,9 @@ VALUES = re.compile(r"[Pp]arameters: ")
 DURATION = re.compile(r"duration: (\d+(?:\.\d+)?) ms")
 # PostgreSQL's words for what the app calls otherwise.
 SEVERITIES = {"WARNING": "warning", "ERROR": "error", "FATAL": "critical", "PANIC": "critical"}
+# By which journald says that it dropped what was more than base_journald_rate_limit_burst.
+DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
+DROPPED_FROM = re.compile(r"Suppressed \d+ messages from (\S+)")
 RELEASE_OF_UNIT = re.compile(r".+@(.+)\.service")
 
 
@@ -196,13 +199,25 @@ def _journal(app: str, wanted: Wanted, found: Found) -> Iterator[Line]:
     if wanted.status:
         # Which nginx's lines alone have.
         return
+    of_the_app = [f"--identifier={name}" for name in identifiers]
     try:
-        for entry in systemd.journal_entries(identifiers, wanted.since, wanted.until, wanted.request_id):
+        found.unread += _dropped(app, wanted)
+        for entry in systemd.journal_entries(of_the_app, wanted.since, wanted.until, wanted.request_id):
             line = _entry(app, entry)
             if line.is_of(wanted):
                 yield line
     except Failed as failed:
         found.unread.append(f"the journal: {failed.cause}")
+
+
+def _dropped(app: str, wanted: Wanted) -> Iterator[str]:
+    """Yield what journald dropped of the app's, unit by unit."""
+    counted: Counter[str] = Counter()
+    for entry in systemd.journal_entries([f"MESSAGE_ID={DROPPED}"], wanted.since, wanted.until):
+        unit = DROPPED_FROM.match(str(entry.get("MESSAGE")))
+        if unit and unit[1].startswith(f"{app}-"):
+            counted[unit[1]] += int(entry.get("N_DROPPED", 0))
+    yield from (f"{count} messages of {unit}: the journal dropped them" for unit, count in counted.items())
 
 
 def _entry(app: str, entry: dict) -> Line:

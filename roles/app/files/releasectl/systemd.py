@@ -214,21 +214,20 @@ def journal(unit: str, since: float) -> list[str]:
     return told.stdout.splitlines()
 
 
-def journal_entries(identifiers: list[str], since: float, until: float, text: str) -> Iterator[dict]:
+def journal_entries(matches: list[str], since: float, until: float, text: str = "") -> Iterator[dict]:
     """Yield the journal's entries, the newest first, until nobody wants more.
 
-    :param identifiers: whose entries.
+    :param matches: which, in journalctl's words.
     :param since: seconds since the epoch; so is `until`.
     :param text: what the message must hold, none for all.
     :raises Failed: when the journal cannot be read, or not within half a minute: after those there were.
     """
-    words = [f"--identifier={name}" for name in identifiers]
-    words += [f"--since=@{since:.6f}", f"--until=@{until:.6f}", "--reverse", "--all", "--output=json"]
-    words += ["--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT", "--no-pager", "--quiet"]
+    words = [f"--since=@{since:.6f}", f"--until=@{until:.6f}", "--reverse", "--all", "--output=json"]
+    words += ["--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,N_DROPPED", "--no-pager", "--quiet"]
     words += [f"--grep={re.escape(text)}", "--case-sensitive=yes"] if text else []
     with tempfile.TemporaryFile() as errors:
         reading = subprocess.Popen(
-            ["journalctl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            ["journalctl", *words, *matches], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
         # A search that finds nothing says nothing either, so it is not for the reader to look at the clock.
         limit = threading.Timer(ANSWER_SECONDS, reading.kill)

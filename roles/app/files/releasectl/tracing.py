@@ -37,7 +37,7 @@ def logs(host: Host, asked: dict[str, str]) -> Result:
     :raises Refused: when something is asked for that there cannot be.
     """
     told = _read(host, asked)
-    words = [*table(told["lines"]), *remarks(told)] if told["lines"] else nothing(asked, told)
+    words = [*table(told["lines"], with_ids=True), *remarks(told)] if told["lines"] else nothing(asked, told)
     return Result("logs", False, "\n".join(words), told)
 
 
@@ -61,18 +61,23 @@ def nothing(asked: dict[str, str], told: dict) -> list[str]:
     return [f"{what} since {since}, or you may not read it; looked through", *told["looked"], *remarks(told)]
 
 
-def table(lines: list[dict], begin: float | None = None) -> list[str]:
+def table(lines: list[dict], begin: float | None = None, *, with_ids: bool = False) -> list[str]:
     """Return lines as a person reads them, one each.
 
     :param lines: as :meth:`reading.Found.told` has them; with `host`, where there are several.
     :param begin: what times are counted from, in seconds since the epoch; without it each has its own.
+    :param with_ids: whether each ends with its request's id, to go on from.
     """
     widest = max((len(line.get("host", "")) for line in lines), default=0)
     shown = []
     for line in lines:
         when = line["time"] if begin is None else f"{line['at'] - begin:8.3f} s"
         host = f"  {line['host']:<{widest}}" if widest else ""
-        shown.append(f"{when}{host}  {line['source']:<7}  {line['level']:<8}  {_seen(line['message'])}")
+        request_id = line["fields"].get("request_id") if with_ids else None
+        words = (
+            f"{_seen(line['message'])}  {_seen(str(request_id))}" if request_id else _seen(line["message"])
+        )
+        shown.append(f"{when}{host}  {line['source']:<7}  {line['level']:<8}  {words}")
     return shown
 
 
