@@ -114,15 +114,27 @@ def test_statement_is_told_from_when_it_began_without_the_values_it_was_given(lo
     assert failed["message"].startswith('relation "gone" does not exist at character 15 SELECT 1 FROM gone')
 
 
+def asked_for(logged):
+    """Return the last words that journalctl was asked with, and since when."""
+    words = (logged.base / "asked").read_text().splitlines()[-1].split()
+    return words, float(
+        next(word for word in words if word.startswith("--since=@")).removeprefix("--since=@")
+    )
+
+
 def test_only_the_apps_own_journal_is_asked_and_only_so_far_back(logged):
     before = time.time()
-    logged.ok("trace", ID, "--since", "2h")
-    asked = (logged.base / "asked").read_text().splitlines()[-1].split()
-    since = next(word for word in asked if word.startswith("--since="))
-    assert before - 7201 < float(since.removeprefix("--since=@")) < time.time() - 7199
-    found = {word for word in asked if word.startswith("--identifier=")}
+    logged.run("trace", "no-such-request", "--since", "2h")
+    words, since = asked_for(logged)
+    assert before - 7201 < since < time.time() - 7199
+    found = {word for word in words if word.startswith("--identifier=")}
     assert found == {f"--identifier=inbox-{kind}" for kind in KINDS}
-    assert f"--grep={ID}" in asked
+    assert "--grep=no\\-such\\-request" in words
+
+
+def test_journal_is_read_no_further_back_than_the_request_where_nginx_tells_of_it(logged):
+    logged.ok("trace", ID, "--since", "2h")
+    assert asked_for(logged)[1] == NOW + 0.5 - 1
 
 
 def test_request_nothing_is_known_of_is_told_with_where_one_looked_and_what_to_type(logged):

@@ -23,7 +23,8 @@ KINDS = ("web", "worker", "beat", "flower", "migrate", "hook")
 # Statements that were slow, or failed: the app ends each with the id in a comment.
 DATABASE_LOGS = (Path("/var/log/postgresql"), "postgresql-*.log*")
 DATABASE_LINE = re.compile(
-    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC (?:\[\d+\] )?(?:\S+@\S+ )?([A-Z]+\d?):\s+"
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC (?:\[\d+\] )?(?:\S+@\S+ )?([A-Z]+\d?):\s+",
+    re.MULTILINE,
 )
 # The values a statement was given stay where they are.
 VALUES = re.compile(r"[Pp]arameters: ")
@@ -112,7 +113,12 @@ def read(app: str, access_log: Path, wanted: Wanted) -> Found:
     :param access_log: the site's, where this host has one.
     """
     found = Found([], [], [], False)
-    readers = [_nginx(access_log, wanted, found), _journal(app, wanted, found)]
+    requests = list(itertools.islice(_nginx(access_log, wanted, found), wanted.lines + 1))
+    if wanted.request_id and requests:
+        # Nothing that it caused is older, and a busy journal of a day takes seconds.
+        begin = min(line.at for line in requests) - 1
+        wanted = dataclasses.replace(wanted, since=max(wanted.since, begin))
+    readers = [iter(requests), _journal(app, wanted, found)]
     if wanted.request_id:
         # Of anything else nobody could say that it is this app's.
         readers.append(_database(wanted, found))
@@ -195,19 +201,28 @@ def _files(
 
 def _journal(app: str, wanted: Wanted, found: Found) -> Iterator[Line]:
     identifiers = [f"{app}-{kind}" for kind in KINDS]
-    found.looked.append(f"the journal of {', '.join(identifiers)}")
     if wanted.status:
         # Which nginx's lines alone have.
         return
+    found.looked.append(f"the journal of {', '.join(identifiers)}")
     of_the_app = [f"--identifier={name}" for name in identifiers]
     try:
         found.unread += _dropped(app, wanted)
-        for entry in systemd.journal_entries(of_the_app, wanted.since, wanted.until, wanted.request_id):
+        for entry in systemd.journal_entries(of_the_app, wanted.since, wanted.until, _pattern(wanted)):
             line = _entry(app, entry)
             if line.is_of(wanted):
                 yield line
     except Failed as failed:
         found.unread.append(f"the journal: {failed.cause}")
+
+
+def _pattern(wanted: Wanted) -> str:
+    """Return what journalctl can leave out by: it reads six times as fast as it hands over."""
+    if wanted.request_id:
+        return re.escape(wanted.request_id)
+    levels = "|".join(LEVELS[LEVELS.index(wanted.level) :]) if wanted.level else ""
+    # As flask_ops writes it, and whatever is no JSON.
+    return f'^[^{{]|"level": ?"({levels})"' if levels else ""
 
 
 def _dropped(app: str, wanted: Wanted) -> Iterator[str]:

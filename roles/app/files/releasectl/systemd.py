@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import subprocess
 import tempfile
 import threading
@@ -214,17 +213,17 @@ def journal(unit: str, since: float) -> list[str]:
     return told.stdout.splitlines()
 
 
-def journal_entries(matches: list[str], since: float, until: float, text: str = "") -> Iterator[dict]:
+def journal_entries(matches: list[str], since: float, until: float, pattern: str = "") -> Iterator[dict]:
     """Yield the journal's entries, the newest first, until nobody wants more.
 
     :param matches: which, in journalctl's words.
     :param since: seconds since the epoch; so is `until`.
-    :param text: what the message must hold, none for all.
+    :param pattern: what the message must hold, none for all.
     :raises Failed: when the journal cannot be read, or not within half a minute: after those there were.
     """
     words = [f"--since=@{since:.6f}", f"--until=@{until:.6f}", "--reverse", "--all", "--output=json"]
     words += ["--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,N_DROPPED", "--no-pager", "--quiet"]
-    words += [f"--grep={re.escape(text)}", "--case-sensitive=yes"] if text else []
+    words += [f"--grep={pattern}", "--case-sensitive=yes"] if pattern else []
     with tempfile.TemporaryFile() as errors:
         reading = subprocess.Popen(
             ["journalctl", *words, *matches], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
