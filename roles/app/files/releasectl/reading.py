@@ -212,8 +212,8 @@ def _journal(app: str, wanted: Wanted, found: Found) -> Iterator[Line]:
             line = _entry(app, entry)
             if line.is_of(wanted):
                 yield line
-    except Failed as failed:
-        found.unread.append(f"the journal: {failed.cause}")
+    except (Failed, OSError) as failed:
+        found.unread.append(f"the journal: {failed}")
 
 
 def _pattern(wanted: Wanted) -> str:
