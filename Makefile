@@ -8,6 +8,7 @@ INVENTORY ?= inventory/local
 HOST ?=
 ARGS ?=
 ROTATE ?=
+ID ?=
 PYTHON ?= python3
 
 limit = $(if $(HOST),--limit $(HOST) )$(ARGS)
@@ -50,7 +51,7 @@ ssh: venv ## Log in on a local host (HOST=)
 logs: venv ## Follow the app's log on a local host (HOST=)
 	@$(TARGET_HOST) logs $(HOSTS)
 
-.PHONY: secrets deploy rollback status verify audit vulnerabilities
+.PHONY: secrets deploy rollback status trace verify audit vulnerabilities
 secrets: venv ## Make the secrets that INVENTORY asks for, in a vault (ROTATE=<a name> makes one anew)
 	$(PLAYBOOK) playbooks/secrets.yml $(if $(ROTATE),-e secrets_rotate=$(ROTATE) )$(ARGS)
 
@@ -62,6 +63,9 @@ rollback: venv ## Send traffic to the previous release
 
 status: venv ## Say which release each host serves
 	$(PLAYBOOK) playbooks/status.yml $(limit)
+
+trace: venv ## Follow one request over all hosts (ID=<X-Request-ID of its answer>)
+	$(PLAYBOOK) playbooks/trace.yml -e logs_request_id='$(ID)' $(limit)
 
 verify: venv ## Check every host against what it should be, changing nothing
 	$(PLAYBOOK) playbooks/verify.yml $(limit)

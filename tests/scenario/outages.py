@@ -7,10 +7,15 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from further_apps import App
+from target_host import keys
+from target_host.shell import as_root, run
 from testbed.https import Answer
+from testbed.sites import Site
 
 INTERVAL_SECONDS = 0.2
 HELD_SECONDS = 3.0
@@ -136,3 +141,19 @@ def outage(app: App, take: str, give_back: str) -> Outage:
             time.sleep(INTERVAL_SECONDS)
     processes.append(app.processes())
     return Outage(processes, livez, began, returned, during, after, details)
+
+
+def in_container(site: Site, command: str) -> None:
+    """Run a command on a host by its container, which needs no SSH."""
+    run(as_root(["podman", "exec", site.container, "sh", "-c", command]))
+
+
+@contextmanager
+def unreachable(site: Site) -> Iterator[None]:
+    """Let nobody in by SSH for the length of the block; the host serves on."""
+    keys.close_connections([site.declaration.ssh_port])
+    in_container(site, "systemctl stop ssh.service; pkill sshd || true")
+    try:
+        yield
+    finally:
+        in_container(site, "systemctl start ssh.service")

@@ -9,15 +9,14 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from changes import HEADING, PAGE
 from observing import actives, same, settled, status_of, statuses
-from target_host import keys
-from target_host.shell import PROJECT_DIR, as_root, run
+from outages import in_container, unreachable
+from target_host.shell import PROJECT_DIR
 from testbed import durations, plays
 from testbed.sites import until
 
@@ -204,22 +203,6 @@ def test_host_that_freezes_half_way_is_told_of_and_mended_by_the_next_run(fleet,
     assert not until(15, lambda: actives(fleet) != [before] * 3, 1), actives(fleet)
     fleet.play("deploy", label="deploy after a host was frozen", extra=extra).ok()
     assert settled(fleet) != before
-
-
-def in_container(site, command):
-    """Run a command on a host by its container, which needs no SSH."""
-    run(as_root(["podman", "exec", site.container, "sh", "-c", command]))
-
-
-@contextmanager
-def unreachable(site):
-    """Let nobody in by SSH for the length of the block; the host serves on."""
-    keys.close_connections([site.declaration.ssh_port])
-    in_container(site, "systemctl stop ssh.service; pkill sshd || true")
-    try:
-        yield
-    finally:
-        in_container(site, "systemctl start ssh.service")
 
 
 @pytest.mark.long

@@ -35,6 +35,7 @@ from releasectl import (
     staging,
     tracing,
     units,
+    wanted,
 )
 from releasectl.errors import Failed, Interrupted, Locked, Refused, ReleasectlError
 from releasectl.host import Host
@@ -118,14 +119,17 @@ def _add_looks(add: Callable) -> None:
     add("list", lambda host, _: inspection.list_releases(host), "which releases are staged", mutates=False)
     log = add("log", lambda host, told: inspection.log(host, told.lines), "what was done", mutates=False)
     log.add_argument("-n", dest="lines", type=_count, default=20, help="how many lines (20)")
-    trace = add(
-        "trace",
-        lambda host, told: tracing.trace(host, told.id, told.hours),
-        "what a request caused",
-        mutates=False,
-    )
-    trace.add_argument("id", metavar="REQUEST_ID", help="from the answer's X-Request-ID")
-    trace.add_argument("--hours", type=_hours, default=24, help="how far to look back (24)")
+    trace = add("trace", _trace, "what a request caused", mutates=False)
+    trace.add_argument("request_id", metavar="REQUEST_ID", help="from the answer's X-Request-ID")
+    trace.add_argument("--since", help=f"how far to look back ({wanted.REQUEST_SINCE})")
+    lines = add("logs", _logs, "the newest lines of nginx and the app", mutates=False)
+    lines.add_argument("--since", help=f"how far to look back ({wanted.LINES_SINCE}), or a moment")
+    lines.add_argument("--until", help="and up to when")
+    lines.add_argument("--level", help="this bad at least: warning, say")
+    lines.add_argument("--release", metavar="ID", help="written by this release, or answered by it")
+    lines.add_argument("--status", help="nginx's alone, of answers with it: 502, or 5xx")
+    lines.add_argument("--grep", metavar="TEXT", help="with this text, upper and lower case alike")
+    lines.add_argument("--lines", help=f"how many, the newest ({wanted.LINES})")
     run = add("run", lambda host, told: running.run(host, told.words), "run the app's command", mutates=False)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="flask users list, say")
 
@@ -184,6 +188,15 @@ def _add_locks(add: Callable) -> None:
     hold.add_argument("--over", metavar="TOKEN", help="take it from a holder that is known to be gone")
     end = add("unlock", lambda host, told: locking.let_go(host, own=told.own), "let others change releases")
     end.add_argument("--own", action="store_true", help="only if RELEASECTL_LOCK holds it")
+
+
+def _trace(host: Host, told: argparse.Namespace) -> Result:
+    return tracing.trace(host, {"request_id": told.request_id, "since": told.since})
+
+
+def _logs(host: Host, told: argparse.Namespace) -> Result:
+    names = ("since", "until", "level", "release", "status", "grep", "lines")
+    return tracing.logs(host, {name: getattr(told, name) for name in names})
 
 
 def _cool(host: Host, _told: argparse.Namespace) -> Result:
@@ -292,13 +305,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
-
-
-def _hours(text: str) -> float:
-    hours = _seconds(text)
-    if hours == 0:
-        raise argparse.ArgumentTypeError("0 hours are none")
-    return hours
 
 
 def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result:

@@ -18,6 +18,11 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def stamp_ms(seconds: float) -> str:
+    """Return seconds since the epoch as `2026-01-31T12:01:03.250Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def parse(text: str) -> float | None:
     """Return the seconds since the epoch of an ISO 8601 time, or nothing when it is not one."""
     try:

@@ -23,5 +23,10 @@ def words(record: dict, but: Collection[str] = ()) -> str:
 
     :param but: fields that are told elsewhere.
     """
+    return f"{record.get('level', 'info')}: {said(record, but)}"
+
+
+def said(record: dict, but: Collection[str] = ()) -> str:
+    """Return what it says without its level."""
     more = [f"{name}={value}" for name, value in record.items() if name not in COMMON and name not in but]
-    return " ".join([f"{record.get('level', 'info')}: {record.get('event')}", *more])
+    return " ".join([str(record.get("event")), *more])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import subprocess
-from collections.abc import Iterable
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from releasectl import records
 from releasectl.errors import Failed
 
 # For questions and for orders that systemd carries out at once.
@@ -211,20 +213,40 @@ def journal(unit: str, since: float) -> list[str]:
     return told.stdout.splitlines()
 
 
-def journal_with(text: str, identifiers: list[str], hours: float) -> list[str]:
-    """Return the journal's messages with a text in them, oldest first; none when it cannot be read.
+def journal_entries(matches: list[str], since: float, until: float, pattern: str = "") -> Iterator[dict]:
+    """Yield the journal's entries, the newest first, until nobody wants more.
 
-    :param identifiers: whose messages.
-    :param hours: how far to look back.
+    :param matches: which, in journalctl's words.
+    :param since: seconds since the epoch; so is `until`.
+    :param pattern: what the message must hold, none for all.
+    :raises Failed: when the journal cannot be read, or not within half a minute: after those there were.
     """
-    words = [f"--identifier={name}" for name in identifiers]
-    words += [f"--since=-{round(hours * 3600)}s", f"--grep={re.escape(text)}", "--output=cat"]
-    try:
-        told = _run(["journalctl", *words, "--no-pager", "--quiet"], ANSWER_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    # A pattern without capitals finds others too.
-    return [line for line in told.stdout.splitlines() if text in line]
+    words = [f"--since=@{since:.6f}", f"--until=@{until:.6f}", "--reverse", "--all", "--output=json"]
+    words += ["--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,N_DROPPED", "--no-pager", "--quiet"]
+    words += [f"--grep={pattern}", "--case-sensitive=yes"] if pattern else []
+    with tempfile.TemporaryFile() as errors:
+        reading = subprocess.Popen(
+            ["journalctl", *words, *matches], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        )
+        # A search that finds nothing says nothing either, so it is not for the reader to look at the clock.
+        limit = threading.Timer(ANSWER_SECONDS, reading.kill)
+        limit.start()
+        try:
+            yield from (entry for line in reading.stdout if (entry := records.parse(line)))
+            code = reading.wait()
+        finally:
+            # Also where the reader has enough.
+            limit.cancel()
+            reading.kill()
+            reading.stdout.close()
+            reading.wait()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+    if code < 0:
+        raise Failed(f"journalctl was not through after {ANSWER_SECONDS} s")
+    # 1 without a word: nothing was found.
+    if code and said:
+        raise Failed(said)
 
 
 def _try(verb: str, unit: str, seconds: float) -> bool:
