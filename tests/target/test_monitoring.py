@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
+from testbed import consoles, watching
+from testbed.sites import until
 from testbed.watching import TOKEN
 
 UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
+PATIENCE_SECONDS = 180
+# Expressions that find nothing on a host that is new and well, and why.
+NOTHING = {
+    r" offset \d+[mhd]": "it has no past",
+    r'alertstate="(pending|firing)"': "nothing is wrong; that Watchdog fires, the page itself says",
+    r'state="failed", .*== 1$': "no unit has failed",
+    r'state="(failure|retry)"': "no task has failed",
+    r'status=~"5\.\."': "no request has failed",
+    r"flask_ops_threads": "gevent has no such limit",
+}
 
 
 def test_an_inventory_without_the_group_brings_nothing_of_it(host):
@@ -48,3 +63,37 @@ def test_secrets_are_encrypted_and_in_no_settings(watched):
 @pytest.mark.long
 def test_verify_finds_nothing_wrong(watched):
     watched.play("verify").ok()
+
+
+@pytest.fixture(scope="module")
+def used(watched):
+    """Return the host once each console has data for all its figures, under light load."""
+    names = [f"consoles/{name}?app={watched.app}" for name in consoles.NAMES]
+
+    def without_data() -> list[str]:
+        for _ in range(5):
+            watched.web.get("/")
+        watched.sender.send(f"light-load-{time.time()}")
+        read = watching.pages(watched, names)
+        assert {answer.status for answer in read} == {200}, read
+        return [each for answer in read for each in consoles.Page(answer.text).without_data]
+
+    assert until(PATIENCE_SECONDS, lambda: not without_data(), 3), without_data()
+    return watched
+
+
+@pytest.mark.long
+def test_every_expression_of_a_console_has_data_under_light_load(used):
+    with watching.query_log(used) as log:
+
+        def asked() -> set[str]:
+            watching.pages(used, [f"consoles/{name}?app={used.app}" for name in consoles.NAMES])
+            return set().union(*consoles.asked(log()).values())
+
+        assert until(30, asked, 1)
+        expressions = sorted(asked())
+    told = watching.pages(used, consoles.queries(expressions))
+    empty = [each for each, found in consoles.samples(expressions, told).items() if not found]
+    named = "|".join(NOTHING)
+    assert [each for each in empty if not re.search(named, each)] == []
+    assert [each for each in consoles.never_asked(expressions) if not re.search(named, each)] == []
