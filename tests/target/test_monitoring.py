@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from target_host.shell import PROJECT_DIR
 from testbed import consoles, watching
 from testbed.sites import until
 from testbed.watching import TOKEN
@@ -63,6 +64,18 @@ def test_secrets_are_encrypted_and_in_no_settings(watched):
 @pytest.mark.long
 def test_verify_finds_nothing_wrong(watched):
     watched.play("verify").ok()
+
+
+@pytest.mark.long
+def test_pages_tell_what_the_document_names_and_no_more(watched):
+    document = (PROJECT_DIR / "docs/prometheus.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", document, re.MULTILINE))
+    pages = [
+        watched.sudo(f"curl -sS http://127.0.0.1:9180{way}/metrics") for way in ("", "/releasectl", "/tls")
+    ]
+    told = set(re.findall(r"^# TYPE (\w+) (\w+)$", "".join(pages), re.MULTILINE))
+    assert len(told & named) > 15
+    assert told - named <= {("flask_exporter_info", "gauge")}
 
 
 @pytest.fixture(scope="module")
