@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
-from rendering import INVENTORY, WATCHED, render
+from rendering import INVENTORY, ROOT, WATCHED, render
 from watching import ALERTS_DIR, UNITS, Tools
 
 
@@ -26,6 +27,17 @@ def test_prometheus_takes_its_settings(tools):
     said = tools.output("promtool", "check", "config", "/etc/prometheus/prometheus.yml")
     assert "SUCCESS" in said
     assert "7 rule files found" in said
+
+
+def test_prometheus_takes_what_people_with_one_of_their_own_are_told(tools):
+    document = (ROOT / "docs/prometheus.md").read_text()
+    for path, text in re.findall(r"```yaml\n# (\S+\.yml)\n(.*?)```", document, re.DOTALL):
+        file = tools.folder / "own" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    said = tools.output("promtool", "check", "config", "/tests/own/prometheus.yml")
+    assert "1 rule files found" in said
+    assert "3 rules found" in said
 
 
 def test_prometheus_finds_no_rule_twice(tools):

@@ -17,6 +17,7 @@ import test_file_sizes
 import test_handler_rules
 import test_mirror_trees
 import test_playbook_syntax
+import test_prometheus_contract
 import test_role_contracts
 import test_role_variables
 import test_secrets
@@ -31,6 +32,7 @@ MODULES = [
     test_file_sizes,
     test_handler_rules,
     test_mirror_trees,
+    test_prometheus_contract,
     test_role_contracts,
     test_role_variables,
     test_secrets,
@@ -101,6 +103,7 @@ SECRETS = "test_tasks_that_handle_secrets_log_nothing"
 KEYS = "test_host_keys_are_always_checked"
 LOCKS = "test_locks_carry_hashes_and_no_index"
 LINKS = "test_links_lead_somewhere"
+FAMILIES = "test_document_names_every_family_with_its_type_and_labels"
 SAYS = "test_every_alert_says_how_urgent_it_is_and_what_it_means"
 RUNBOOK = "test_every_alert_has_a_runbook"
 BOTH = "test_every_alert_is_tested_to_fire_and_to_stay_quiet"
@@ -397,6 +400,37 @@ SPOILS = [
     after("requirements/dev.txt", "left-pad==1.0\n", LOCKS, "left-pad==1.0 has no hash"),
     after("requirements/dev.txt", "--index-url x\n", LOCKS, "names an index"),
     after("app_skeleton/uv.lock", "version = 1\n", "test_no_project_file_names_an_index", "uv.lock"),
+    Spoil(FAMILIES, "docs/prometheus.md", r"`app_info`", "`app_news`", "app_news"),
+    Spoil(FAMILIES, "docs/prometheus.md", r"(?m)^\| `tls_observed.*\n", "", "tls_observed"),
+    Spoil(
+        FAMILIES,
+        "app_skeleton/flask_ops/src/flask_ops/task_metrics.py",
+        r'\("task", "state"\)',
+        '("task",)',
+        "flask_ops_tasks_total",
+    ),
+    Spoil(FAMILIES, "roles/app/files/releasectl/exposition.py", "phase=phase", "step=phase", "phase_seconds"),
+    Spoil(
+        "test_document_names_every_series_the_rules_record",
+        "prometheus/rules/data.yml",
+        "record: instance:postgresql_connections:ratio",
+        "record: instance:postgresql_sessions:ratio",
+        "postgresql_sessions",
+    ),
+    Spoil(
+        "test_document_names_the_ports_and_paths_that_are_scraped",
+        "docs/prometheus.md",
+        "port 9121",
+        "port 9122",
+        "redis",
+    ),
+    Spoil(
+        "test_document_counts_the_buckets",
+        "app_skeleton/flask_ops/src/flask_ops/process_metrics.py",
+        r"LAG_BUCKETS = \(0.001, ",
+        "LAG_BUCKETS = (",
+        "the event loop",
+    ),
     after("docs/new.md", "[gone](gone.md)\n", LINKS, "links to gone.md"),
     after("docs/new.md", "# One\n[here](#two)\n", LINKS, "links to #two"),
     after(

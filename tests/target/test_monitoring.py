@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
-from testbed import watching
+from target_host.shell import PROJECT_DIR
+from testbed import consoles, watching
 from testbed.sites import until
 from testbed.watching import TOKEN
 
 UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter")
+PATIENCE_SECONDS = 180
+# Expressions that find nothing on a host that is new and well, and why.
+NOTHING = {
+    r" offset \d+[mhd]": "it has no past",
+    r'alertstate="(pending|firing)"': "nothing is wrong; that Watchdog fires, the page itself says",
+    r'state="failed", .*== 1$': "no unit has failed",
+    r'state="(failure|retry)"': "no task has failed",
+    r'status=~"5\.\."': "no request has failed",
+    r"flask_ops_threads": "gevent has no such limit",
+}
 
 
 def test_an_inventory_without_the_group_brings_nothing_of_it(host):
@@ -68,3 +82,49 @@ def test_prometheus_has_the_figures_that_alerts_go_by(watched, expression):
 @pytest.mark.long
 def test_verify_finds_nothing_wrong(watched):
     watched.play("verify").ok()
+
+
+@pytest.mark.long
+def test_pages_tell_what_the_document_names_and_no_more(watched):
+    document = (PROJECT_DIR / "docs/prometheus.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", document, re.MULTILINE))
+    pages = [
+        watched.sudo(f"curl -sS http://127.0.0.1:9180{way}/metrics") for way in ("", "/releasectl", "/tls")
+    ]
+    told = set(re.findall(r"^# TYPE (\w+) (\w+)$", "".join(pages), re.MULTILINE))
+    assert len(told & named) > 15
+    assert told - named <= {("flask_exporter_info", "gauge")}
+
+
+@pytest.fixture(scope="module")
+def used(watched):
+    """Return the host once each console has data for all its figures, under light load."""
+    names = [f"consoles/{name}?app={watched.app}" for name in consoles.NAMES]
+
+    def without_data() -> list[str]:
+        for _ in range(5):
+            watched.web.get("/")
+        watched.sender.send(f"light-load-{time.time()}")
+        read = watching.pages(watched, names)
+        assert {answer.status for answer in read} == {200}, read
+        return [each for answer in read for each in consoles.Page(answer.text).without_data]
+
+    assert until(PATIENCE_SECONDS, lambda: not without_data(), 3), without_data()
+    return watched
+
+
+@pytest.mark.long
+def test_every_expression_of_a_console_has_data_under_light_load(used):
+    with watching.query_log(used) as log:
+
+        def asked() -> set[str]:
+            watching.pages(used, [f"consoles/{name}?app={used.app}" for name in consoles.NAMES])
+            return set().union(*consoles.asked(log()).values())
+
+        assert until(30, asked, 1)
+        expressions = sorted(asked())
+    told = watching.pages(used, consoles.queries(expressions))
+    empty = [each for each, found in consoles.samples(expressions, told).items() if not found]
+    named = "|".join(NOTHING)
+    assert [each for each in empty if not re.search(named, each)] == []
+    assert [each for each in consoles.never_asked(expressions) if not re.search(named, each)] == []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from testbed import converged, durations, sites
+from testbed import consoles, converged, durations, sites
+from testbed.consoles import Answer
 from testbed.sites import Declaration, Site
 
 GROUPS = ("app_servers", "databases", "brokers", "monitoring")
@@ -52,3 +56,24 @@ def query(site: Site, expression: str) -> list[dict[str, Any]]:
 def rules(site: Site, kind: str) -> list[dict[str, Any]]:
     """Return Prometheus' rules of a kind: `alert` or `record`."""
     return [rule for group in ask(site, f"rules?type={kind}")["groups"] for rule in group["rules"]]
+
+
+def pages(site: Site, addresses: Sequence[str]) -> list[Answer]:
+    """Return what Prometheus answers to each of several pages' addresses."""
+    stdin = json.dumps(addresses).encode()
+    told = site.sudo(f"python3 -c {shlex.quote(consoles.ASK)}", stdin=stdin, timeout_seconds=300)
+    return consoles.answers(told)
+
+
+@contextmanager
+def query_log(site: Site) -> Iterator[Callable[[], str]]:
+    """Have Prometheus keep a log of what it is asked; what is yielded reads it. Nothing of it remains."""
+    settings, kept = "/etc/prometheus/prometheus.yml", "/run/prometheus.yml.kept"
+    log = "/var/lib/prometheus/queries.log"
+    site.sudo(f"cp -p {settings} {kept} && sed -i 's,^global:,&\\n  query_log_file: {log},' {settings}")
+    reread = "systemctl kill --signal=HUP prometheus.service"
+    try:
+        site.sudo(reread)
+        yield lambda: site.sudo(f"touch {log} && cat {log}")
+    finally:
+        site.sudo(f"cp -p {kept} {settings} && rm {kept} && {reread} && rm -f {log}")
