@@ -192,3 +192,15 @@ def test_nothing_is_shipped_to_whoever_took_the_receivers_address(numbered, host
         receiver.sudo(f"mv /root/kept.key {OWN}.key; mv /root/kept.crt {OWN}.crt")
         receiver.sudo("systemctl restart journal-tls.service")
     assert until(RECOVERY_SECONDS, lambda: hosts.received("SYSLOG_IDENTIFIER=after-the-change"), 2)
+
+
+def test_an_inventory_that_would_ship_elsewhere_is_refused(numbered, hosts):
+    hosts.shipper.sudo("touch /etc/journal-tls/receivers/shop.watch9.crt")
+    try:
+        words = ["--check", "-e", "journal_receiver_address=192.0.2.9"]
+        play = hosts.play("site", *words, label="site.yml that ships elsewhere")
+    finally:
+        hosts.shipper.sudo("rm /etc/journal-tls/receivers/shop.watch9.crt")
+    assert play.returncode == 2
+    assert f"to https://{hosts.receiver.declaration.address}:{PORT}" in play.words
+    assert "a host has one place to ship to" in play.words
