@@ -21,7 +21,7 @@ import pytest
 
 TESTS_DIR = Path(__file__).parent
 ALL_RELEASES = (13, 12)
-HOST_FIXTURES = ("site", "spare", "plain", "certified", "sharing", "broker", "watched", "fleet")
+HOST_FIXTURES = ("site", "spare", "plain", "certified", "sharing", "shipping", "broker", "watched", "fleet")
 HOST_IN_ID = re.compile(rf"\b({'|'.join(HOST_FIXTURES)})-debian\d+\b")
 # After so many a further one tells nothing new, and each takes seconds.
 EVIDENCE_AT_MOST = 20
@@ -180,6 +180,22 @@ def sharing(request, say):
         try:
             sites.remove(both)
             yield certifying.start_two(members, say)
+        finally:
+            if not request.config.getoption("--keep-hosts"):
+                sites.remove(both)
+
+
+@pytest.fixture(scope="session")
+def shipping(request, say):
+    """Return two plain hosts, of which one is to watch the other."""
+    from testbed import shipping, sites
+
+    members = [shipping.Member("shipping", request.param, number) for number in (0, 1)]
+    both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
+    with sites.owned(both):
+        try:
+            sites.remove(both)
+            yield shipping.start(members, say)
         finally:
             if not request.config.getoption("--keep-hosts"):
                 sites.remove(both)

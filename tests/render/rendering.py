@@ -16,10 +16,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = Path(__file__).with_name("inventory.yml")
-ROLES = ("base", "app", "nginx", "exporters", "monitoring")
+ROLES = ("base", "app", "nginx", "exporters", "journal", "monitoring")
 # base knows no app: once a host is enough, and half a second less for each that is left out.
 PLAYS = ({"hosts": "all:!board-*", "roles": ["base"]}, {"hosts": "all", "roles": ["app", "nginx"]})
-WATCHED = ({"hosts": "all", "roles": ["exporters"]}, {"hosts": "monitoring", "roles": ["monitoring"]})
+WATCHED = (
+    {"hosts": "all", "roles": ["exporters", "journal"]},
+    {"hosts": "monitoring", "roles": ["monitoring"]},
+)
 # What needs the host itself: its accounts, its programs, and where else somebody may have written.
 HOST_OPTIONS = ("owner", "group", "validate", "validate_fail_on_stderr", "validate_ignore", "absent")
 HOST_OPTIONS += ("exclusive", "exclusive_roots", "backup_dir")

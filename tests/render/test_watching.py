@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 from rendering import INVENTORY, ROOT, WATCHED, render
-from watching import ALERTS_DIR, UNITS, Tools
+from watching import ALERTS_DIR, BESIDE, UNITS, Tools
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_alerts_go_to_whom_they_are_for(tools, labels, receiver):
     assert tools.output(*command, *labels).strip() == receiver
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, *BESIDE])
 def test_systemd_takes_every_word_of_a_unit(tools, unit):
     # It exits with 0 when it passes over a line: what it says decides.
     assert tools.output("sh", "-c", f"systemd-analyze verify --man=no {unit} 2>&1") == ""
@@ -133,3 +133,41 @@ def test_who_watches_listens_to_its_own_host_alone(watched):
     ):
         path = f"/etc/systemd/system/{unit}.service.d/50-monitoring.conf"
         assert f"--web.listen-address=127.0.0.1:{port}" in watched["watch-12"].read(path)
+
+
+# Lines of a megabyte that nothing makes smaller, five times as many as there is room for.
+FEED = """
+import base64, os, sys
+for number in range(330):
+    sys.stdout.write(f"__REALTIME_TIMESTAMP={1700000000000000 + number}\\n__MONOTONIC_TIMESTAMP={number}\\n"
+        f"_BOOT_ID={1:032x}\\nNUMBER={number}\\nMESSAGE={base64.b64encode(os.urandom(750000)).decode()}\\n\\n")
+"""
+TAKE_IN = """
+set -e
+folder=/var/log/journal/remote
+mkdir -p $folder
+python3 -c "$0" | /lib/systemd/systemd-journal-remote --output=$folder/fleet.journal - 2>/dev/null
+if [ "$1" = 12 ]; then $(sed -n s/^ExecStart=//p /etc/systemd/system/journal-vacuum.service) 2>/dev/null; fi
+du --summarize --block-size=1M $folder | cut -f1
+journalctl --directory=$folder --output=json --output-fields=NUMBER --lines=1 | grep -o '"NUMBER":"[0-9]*"'
+"""
+
+
+def test_journals_of_other_hosts_stay_within_their_bound(tools):
+    used, newest = tools.output("sh", "-c", TAKE_IN, FEED, str(tools.debian)).split()
+    # 252 keeps the file it writes to, whatever its size.
+    assert int(used) <= 64 + (128 if tools.debian == 12 else 0)
+    assert newest == '"NUMBER":"329"'
+
+
+def test_every_host_ships_to_the_first_that_watches(watched):
+    for host in ("www-12", "data-13", "watch-13"):
+        assert "URL=https://10.0.0.31:19532\n" in watched[host].read("/etc/systemd/journal-upload.conf")
+    assert "accept = 10.0.0.31:19532\n" in watched["watch-12"].read("/etc/journal-tls/stunnel.conf")
+
+
+def test_who_takes_in_journals_bounds_them_in_words_its_release_knows(watched):
+    assert "MaxUse=64M" in watched["watch-13"].read("/etc/systemd/journal-remote.conf")
+    # 252 passes over it with a warning, and the timer does it.
+    assert "MaxUse" not in watched["watch-12"].read("/etc/systemd/journal-remote.conf")
+    assert "--vacuum-size=64M" in watched["watch-12"].read("/etc/systemd/system/journal-vacuum.service")

@@ -9,8 +9,21 @@ from rendering import ROOT
 HIDDEN = "correct-horse-battery"
 THERE = {"exporters_enabled": True, "exporters_nginx_enabled": True}
 ELSEWHERE = [{"labels": {"instance": "www1"}}]
+SHIPPED = {
+    "journal_app": "inbox",
+    "journal_shipping_enabled": True,
+    "journal_address": "10.0.0.11",
+    "journal_receiver_address": "10.0.0.31",
+}
 RIGHT = {
     "nothing but the group": {},
+    "journals shipped": SHIPPED,
+    "journals taken in": {
+        **SHIPPED,
+        "journal_shipping_enabled": False,
+        "journal_receiving_enabled": True,
+        "journal_max_use": "20G",
+    },
     "on an address of its own": {
         **THERE,
         "exporters_address": "10.0.0.11",
@@ -64,6 +77,18 @@ REFUSED = {
         ["asks www1", "Set base_address"],
     ),
     "no address for who watches": ({**THERE, "exporters_address": ""}, ["Set base_address"]),
+    "journals from nowhere": (
+        {**SHIPPED, "journal_address": ""},
+        ["journals are shipped", "Set base_address"],
+    ),
+    "journals to nowhere": (
+        {**SHIPPED, "journal_receiver_address": ""},
+        ["first host of the group monitoring"],
+    ),
+    "room for journals without a unit": (
+        {**SHIPPED, "journal_receiving_enabled": True, "journal_max_use": "20"},
+        ["journal_max_use", "4G"],
+    ),
     "an internal listener out of reach": (
         {**THERE, "exporters_address": "10.0.0.11"},
         ["nginx_internal_address is 127.0.0.1", '"{{ base_address }}"'],
@@ -79,8 +104,10 @@ def said(tmp_path_factory) -> str:
     facts = {"distribution_major_version": "12", "cacheable": True}
     roles = [
         {"name": role, "ansible.builtin.include_role": {"name": role, "tasks_from": "preflight"}}
-        for role in ("exporters", "monitoring")
+        for role in ("exporters", "journal", "monitoring")
     ]
+    # Of a host that ships nothing the playbooks do not ask.
+    roles[1]["when"] = "journal_app is defined"
     pretend = {"name": "Pretend to be Debian 12", "ansible.builtin.set_fact": facts}
     look = {"name": "Look", "hosts": "all", "gather_facts": False, "tasks": [pretend, *roles]}
     cases = {**RIGHT, **{name: given for name, (given, _words) in REFUSED.items()}}

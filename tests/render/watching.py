@@ -14,11 +14,14 @@ from sandbox import Container
 EXPORTERS = tuple(
     f"prometheus-{kind}-exporter" for kind in ("node", "nginx", "postgres", "redis", "blackbox")
 )
+SHIPPING = ("systemd-journal-remote", "stunnel4")
 PACKAGES = {
-    12: ("prometheus", "prometheus-alertmanager", *EXPORTERS),
-    13: ("prometheus", "promtool", "prometheus-alertmanager", *EXPORTERS),
+    12: ("prometheus", "prometheus-alertmanager", *EXPORTERS, *SHIPPING),
+    13: ("prometheus", "promtool", "prometheus-alertmanager", *EXPORTERS, *SHIPPING),
 }
-UNITS = tuple(f"{name}.service" for name in ("prometheus", "prometheus-alertmanager", *EXPORTERS))
+JOURNAL = ("systemd-journal-upload", "systemd-journal-remote", "journal-tls", "journal-vacuum")
+UNITS = tuple(f"{name}.service" for name in ("prometheus", "prometheus-alertmanager", *EXPORTERS, *JOURNAL))
+BESIDE = ("systemd-journal-remote.socket", "journal-vacuum.timer")
 # What the role would have made.
 PREPARE = "cp -r /rendered/systemd /etc/ && groupadd --system redis && useradd --system postgres-exporter"
 ALERTS_DIR = Path(__file__).with_name("alerts")
