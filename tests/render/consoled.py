@@ -69,7 +69,7 @@ def of_app(now: float) -> Iterator[Series]:
         yield "flask_ops_workers", at, still(4)
         yield "flask_ops_worker_start_time_seconds", {**at, "worker": "0"}, still(now - 3 * DAY * part)
         yield "flask_ops_in_flight_requests", at, level(3 * part)
-        yield "flask_ops_threads", at, still(8)
+        yield "flask_ops_in_flight_limit", at, still(8)
         yield "flask_ops_listen_backlog", at, level(100)
         yield "flask_ops_listen_backlog_max", at, still(128)
         yield "flask_ops_pool_connections", {**at, "pool": "default", "state": "checked_out"}, level(3)
@@ -80,6 +80,11 @@ def of_app(now: float) -> Iterator[Series]:
         for state, part in (("success", 0.95), ("failure", 0.01), ("retry", 0.04)):
             yield "flask_ops_tasks_total", {**worker, "task": task, "state": state}, grows(rate * part)
         yield from histogram("flask_ops_task_duration_seconds", {**worker, "task": task}, rate)
+    for queue, waiting in (("inbox", 3), ("inbox.slow", 0)):
+        at = {"app": WEB["app"], "queue": queue}
+        yield "app:queue_tasks:max", at, level(waiting)
+        yield "app:queue_oldest_age_seconds:max", at, level(2.5 * waiting)
+        yield from histogram("flask_ops_task_wait_seconds", {**worker, "queue": queue}, 0.3)
     ticked = {**WEB, "job": "app", "release": OLD, "service": "inbox-beat"}
     yield "flask_ops_beat_last_tick_timestamp_seconds", ticked, lambda t: now - 2 * DAY + t - 7
     at = {**WEB, "job": "releasectl"}

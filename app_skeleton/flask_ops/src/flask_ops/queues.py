@@ -51,11 +51,20 @@ class Watch:
         self._failing = False
         self._look = _LOOKS[_driver(app)]
         self._options = dict.fromkeys(_TIME_LIMITS[_driver(app)], TIMEOUT_SECONDS)
-        self._tasks = _gauge("flask_ops_queue_tasks", "Tasks that wait in a queue", "queue")
-        self._age = _gauge(
-            "flask_ops_queue_oldest_age_seconds", "How long a queue's next task has waited", "queue"
+        self._tasks = Gauge(
+            "flask_ops_queue_tasks", "Tasks that wait in a queue", ("queue",), multiprocess_mode="max"
         )
-        self._measured = _gauge("flask_ops_queue_measured_timestamp_seconds", "When queues were last seen")
+        self._age = Gauge(
+            "flask_ops_queue_oldest_age_seconds",
+            "How long a queue's next task has waited",
+            ("queue",),
+            multiprocess_mode="max",
+        )
+        self._measured = Gauge(
+            "flask_ops_queue_measured_timestamp_seconds",
+            "When queues were last seen",
+            multiprocess_mode="max",
+        )
 
     def run(self) -> None:
         """Look, again and again, for as long as the process lives."""
@@ -133,10 +142,6 @@ def start(app: Celery) -> None:
     if _driver(app) not in _LOOKS:
         return
     threading.Thread(target=Watch(app).run, name="flask-ops-queues", daemon=True).start()
-
-
-def _gauge(name: str, documentation: str, *labels: str) -> Gauge:
-    return Gauge(name, documentation, labels, multiprocess_mode="max")
 
 
 def _driver(app: Celery) -> str:
