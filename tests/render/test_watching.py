@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 from rendering import INVENTORY, ROOT, WATCHED, render
-from watching import ALERTS_DIR, BESIDE, UNITS, Tools
+from watching import ALERTMANAGER, ALERTS_DIR, BESIDE, UNITS, Tools
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,25 @@ def test_alertmanager_takes_its_settings(tools):
 def test_alerts_go_to_whom_they_are_for(tools, labels, receiver):
     command = ["amtool", "config", "routes", "test", "--config.file=/etc/prometheus/alertmanager.yml"]
     assert tools.output(*command, *labels).strip() == receiver
+
+
+def test_maintenance_keeps_quiet_what_it_may_cause_on_the_hosts_that_are_closed(tools):
+    tools.output("sh", "-c", ALERTMANAGER)
+    of_hosts = {
+        f"{name} app=inbox instance={host}"
+        for name in ("InstanceUnready", "WorkerAway", "ExporterDown")
+        for host in ("www1", "www2")
+    }
+    of_app = {"SiteDown app=inbox", "BeatSilent app=inbox", "QueueStuck app=inbox queue=inbox"}
+    others = {"SiteDown app=board", "DiskFilling app=inbox instance=www1"}
+    tools.inhibited(*of_hosts, *of_app, *others)
+    first = tools.inhibited("MaintenanceOn app=inbox instance=www1 severity=none")
+    assert first >= {alert for alert in of_hosts if "www1" in alert}
+    # SiteDown does that to the hosts that are not ready, closed or not.
+    assert first <= {alert for alert in of_hosts if "www1" in alert or "InstanceUnready" in alert}
+    for labels in ("app=inbox instance=www2", "app=inbox"):
+        last = tools.inhibited(f"MaintenanceOn {labels} severity=none")
+    assert last == of_hosts | of_app
 
 
 @pytest.mark.parametrize("unit", [*UNITS, *BESIDE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,18 @@ BESIDE = ("systemd-journal-remote.socket", "journal-vacuum.timer")
 PREPARE = "cp -r /rendered/systemd /etc/ && groupadd --system redis && useradd --system postgres-exporter"
 ALERTS_DIR = Path(__file__).with_name("alerts")
 RULES_DIR = ROOT / "prometheus/rules"
+# As its unit starts it, but for where: in a container of its own, for the time being.
+ALERTMANAGER = """
+setsid prometheus-alertmanager --config.file=/etc/prometheus/alertmanager.yml \\
+    --storage.path=/tmp/alertmanager --web.listen-address=127.0.0.1:9093 --cluster.listen-address= \\
+    >/tmp/alertmanager.log 2>&1 &
+for attempt in $(seq 50); do
+    amtool --alertmanager.url=http://127.0.0.1:9093 alert query >/dev/null 2>&1 && exit 0
+    sleep 0.2
+done
+cat /tmp/alertmanager.log
+exit 1
+"""
 LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
 
 
@@ -80,6 +93,18 @@ class Tools(Container):
         done = self.run(*command)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def inhibited(self, *alerts: str) -> set[str]:
+        """Send alerts to the Alertmanager that runs here; return those of all that it keeps quiet.
+
+        Each is written as amtool takes it, an alert's name and further labels: `SiteDown app=inbox`.
+        """
+        tool = ("amtool", "--alertmanager.url=http://127.0.0.1:9093", "alert")
+        for alert in alerts:
+            self.output(*tool, "add", *alert.split())
+        found = json.loads(self.output(*tool, "query", "--inhibited", "--output=json"))
+        labels = [one["labels"] for one in found if one["status"]["inhibitedBy"]]
+        return {" ".join([one.pop("alertname"), *map("=".join, one.items())]) for one in labels}
 
     def test(self, name: str, tests: dict[str, Any]) -> str:
         """Have promtool run tests of rules; return what it says."""
