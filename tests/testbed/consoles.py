@@ -13,7 +13,7 @@ from urllib.parse import quote
 TREE = Path(__file__).resolve().parents[2] / "prometheus"
 NAMES = sorted(path.name for path in (TREE / "consoles").glob("*.html"))
 # Signs of Go's templates and of arithmetic that went wrong in silence.
-SIGNS = ("ZgotmplZ", "%!", "NaN", "<no value>", "Inf")
+SIGNS = ("ZgotmplZ", "%!", "NaN", "<no value>", "Inf", "e+")
 VOID = {"meta", "br"}
 FORMAT = re.compile(r"%(?:\[\d\])?[sqdg]")
 # Run where Prometheus is: asks for the pages that a file or its input lists, and prints what came.
