@@ -14,7 +14,7 @@ READS = [
     r"/usr/bin/python3 -c \"import apt; .*\"",
     r"find _/rules -name 50-\*\.nft",
     r"find _ -name '[^']+' -printf '%f\\n'",
-    r"test -n .\$\(find _ -name '[^']+' -not -name '[^']+' -print -quit\). && sed -n '[^']+' /etc/systemd/[a-z.-]+",
+    r"test -n .\$\(find _ -name '[^']+' -not -name '[^']+' -print -quit\). && sed -n '[^']+' \S+",
     r"cursor=\$\(sed -n '[^']+' _\) .*; journalctl --quiet [^|;&]* \| head -n 1",
     r"getent (passwd|group) (_|redis)",
     r"(_ && )?cmp --silent _ _",
