@@ -48,5 +48,5 @@ def timeline(results: dict[str, dict], asked: dict) -> dict:
     }
     shown = [*tracing.table(told["lines"], with_ids="request_id" not in asked), *tracing.remarks(told)]
     words = shown if told["lines"] else tracing.nothing(asked, told)
-    silent = [f"Not asked, so this may not be all: {host}: {why}" for host, why in told["silent"].items()]
+    silent = [f"No answer, so this may not be all: {host}: {why}" for host, why in told["silent"].items()]
     return {**told, "words": "\n".join([*words, *silent])}

@@ -69,5 +69,5 @@ def test_host_that_is_not_reached_is_named_and_the_others_are_shown(fleet, follo
     assert told.play.returncode != 0
     assert told.silent.keys() == {gone.name}
     assert told.lines == [line for line in followed.told.lines if line["host"] != gone.name]
-    assert f"Not asked, so this may not be all: {gone.name}: " in told.words, told.play.tail()
+    assert f"No answer, so this may not be all: {gone.name}: " in told.words, told.play.tail()
     assert f"Not every host answered: {gone.name}" in told.words, told.play.tail()

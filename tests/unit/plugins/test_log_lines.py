@@ -116,7 +116,7 @@ def test_host_that_did_not_answer_is_named_beside_the_lines_of_the_others(timeli
         },
         {"request_id": ID},
     )
-    assert told["words"].splitlines()[-1] == "Not asked, so this may not be all: app2: No route to host"
+    assert told["words"].splitlines()[-1] == "No answer, so this may not be all: app2: No route to host"
     assert told["silent"] == {"app2": "No route to host"}
 
 
