@@ -15,7 +15,8 @@ HERE = Path(__file__).resolve().parents[2] / "roles/app/files"
 def reader(name: str) -> ModuleType:
     """Return a module of releasectl's."""
     if str(HERE) not in sys.path:
-        sys.path.append(str(HERE))
+        # First: plugins/modules has a releasectl too, and may be looked through as well.
+        sys.path.insert(0, str(HERE))
     return __import__(f"releasectl.{name}", fromlist=[name])
 
 
