@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rendering import Host
+from rendering import ROOT, Host
 from sandbox import Container
 from watching import SHIPPING
 
@@ -51,6 +51,44 @@ SHIP = (
     "timeout 20 /lib/systemd/systemd-journal-upload --follow=no --file=/root/source/$0.journal"
     " --url=https://127.0.0.1:19532 --key=/root/$1.key --cert=/root/$1.crt --trust=/root/$2.crt"
 )
+# Writes lines into the journal of the host that ships, as they come.
+JOURNAL = r"""
+systemd-machine-id-setup 2>/dev/null
+folder=/var/log/journal/$(cat /etc/machine-id)
+mkdir -p "$folder" /var/lib/systemd/journal-upload
+mkfifo /root/lines
+/lib/systemd/systemd-journal-remote --output="$folder/system.journal" - < /root/lines > /dev/null 2>&1 &
+exec 9> /root/lines
+cat > /etc/systemd/journal-upload.conf << END
+[Upload]
+URL=https://127.0.0.1:19532
+ServerKeyFile=/root/shipper.key
+ServerCertificateFile=/root/shipper.crt
+TrustedCertificateFile=/root/receiver.crt
+END
+say() {
+    now=$(date +%s%6N)
+    printf '__REALTIME_TIMESTAMP=%s\n__MONOTONIC_TIMESTAMP=%s\n_BOOT_ID=%032d\n' $now $now 1 >&9
+    printf '_HOSTNAME=www1\nMESSAGE=%s\n\n' "$1" >&9
+    sleep 0.3
+}
+export STATE_DIRECTORY=/var/lib/systemd/journal-upload
+program=$0
+ship() { sh $program >> /root/upload.log 2>&1 & pid=$!; }
+# Until a line is there, and the answer to it was noted.
+arrived() {
+    for i in $(seq 100); do
+        journalctl --directory=/var/log/journal/remote --quiet --output=cat | grep -qx "$1" && break
+        sleep 0.1
+    done
+    sleep 1
+}
+say one; say two; ship; arrived two; say three; arrived three; kill -KILL $pid
+say four; ship; arrived four; kill -KILL $pid
+say five; ship; arrived five; say six; arrived six; kill -TERM $pid
+rm /etc/systemd/journal-upload.conf
+"""
+ONCE = ["one", "two", "three", "four", "five", "six"]
 RECEIVED = "journalctl --directory=/var/log/journal/remote --quiet --output=cat _HOSTNAME=www1"
 
 
@@ -66,6 +104,7 @@ class Ends(Container):
         volumes = [
             f"--volume={self.host.root}/etc/{name}:/rendered/{name}:ro" for name in ("journal-tls", "systemd")
         ]
+        volumes.append(f"--volume={ROOT}/roles/journal/files:/program:ro")
         self.begin((*SHIPPING, "openssl"), volumes, "sh", "-c", PREPARE)
         return self
 
@@ -91,3 +130,7 @@ class Ends(Container):
     def log(self) -> str:
         """Return what the guard says."""
         return self.run("cat", "/root/stunnel.log").stdout
+
+    def said(self) -> str:
+        """Return what the end that ships says."""
+        return self.run("cat", "/root/upload.log").stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from rendering import INVENTORY, WATCHED, render
-from shipping import Ends
+from shipping import JOURNAL, ONCE, Ends
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,11 @@ def test_lines_of_a_host_that_is_known_arrive_under_its_name(ends):
     done = ends.ship("known")
     assert done.returncode == 0, done.stderr + ends.log()
     assert ends.received().count("known") == 1
+
+
+def test_no_line_is_lost_or_sent_twice_where_shipping_begins_again(ends):
+    done = ends.run("sh", "-c", JOURNAL, "/program/journal-ship")
+    assert [line for line in ends.received() if line in ONCE] == ONCE, done.stderr + ends.said()
 
 
 def test_lines_of_a_stranger_are_refused(ends):
