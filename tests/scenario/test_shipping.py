@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 LINES, INTERVAL_SECONDS = 1500, 0.15
 CUT_SECONDS = 120
-# An unanswered line is given up after three minutes, those of the cut among them, and sent anew soon after.
+# TCP tries again within two minutes at the latest.
 RECOVERY_SECONDS = 180
 OWN = "/etc/journal-tls/own"
 TRUSTED = "/etc/journal-tls/receivers.crt"
