@@ -17,6 +17,7 @@ SHIPPED = {
 }
 RIGHT = {
     "nothing but the group": {},
+    "a host without nginx": {"exporters_enabled": True},
     "journals shipped": SHIPPED,
     "journals taken in": {
         **SHIPPED,
