@@ -25,6 +25,7 @@ UNITS = tuple(f"{name}.service" for name in ("prometheus", "prometheus-alertmana
 BESIDE = ("systemd-journal-remote.socket", "journal-vacuum.timer")
 # What the role would have made.
 PREPARE = "cp -r /rendered/systemd /etc/ && groupadd --system redis && useradd --system postgres-exporter"
+PREPARE += " && install --mode=0755 /dev/null /usr/local/sbin/journal-ship"
 ALERTS_DIR = Path(__file__).with_name("alerts")
 RULES_DIR = ROOT / "prometheus/rules"
 # As its unit starts it, but for where: in a container of its own, for the time being.

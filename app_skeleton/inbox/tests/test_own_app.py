@@ -38,6 +38,7 @@ def own(tmp_path_factory):
     place = "Path(__file__).parents[1]"
     assert place in shared
     (top / "conftest.py").write_text(shared.replace(place, f"Path({str(INBOX.parents[1])!r})"))
+    shutil.copy(INBOX.parent / "redis_server.py", top)
     for name in DELETED:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
