@@ -190,7 +190,7 @@ def shipping(request, say):
     """Return two plain hosts, of which one is to watch the other."""
     from testbed import shipping, sites
 
-    members = [shipping.Member("shipping", request.param, number) for number in (0, 1)]
+    members = [shipping.Pair("shipping", request.param, number) for number in (0, 1)]
     both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
     with sites.owned(both):
         try:

@@ -137,7 +137,7 @@ def test_of_two_deploys_begun_at_once_one_wins_and_the_other_touches_nothing(fle
 
 def begin(fleet, extra):
     """Begin a deploy; return the process, to be killed, and the file it writes to."""
-    log = plays.LOG_DIR / f"{fleet.data.declaration.fleet_name}-killed-{secrets.token_hex(3)}.log"
+    log = plays.LOG_DIR / f"{fleet.data.declaration.inventory_name}-killed-{secrets.token_hex(3)}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from target_host import api
-from target_host.shell import PROJECT_DIR
 
 from testbed import durations, sites
 from testbed.plays import Play
-from testbed.sites import INNER_PORTS, SLOT, Declaration, Site
+from testbed.sites import INNER_PORTS, Declaration, Member, Site
 
 DIRECTORY_URL = "https://localhost:14000/dir"
 FOLDER = "/root/pebble"
 # As long as Let's Encrypt's.
 LIFETIME_SECONDS = 90 * 86400
-FIRST_SSH_PORT = 2345
 EC_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 # On the host, which publishes nothing: prints what openssl tells of the certificate shown.
 SHOWN = """
@@ -38,10 +36,12 @@ openssl x509 -noout -serial -issuer -ext subjectAltName -text
 
 
 @dataclass(frozen=True)
-class Sharer(Declaration):
+class Sharer(Member):
     """One of two hosts that share a certificate, before it exists."""
 
-    number: int = 0
+    letter = "s"
+    network = 214
+    first_ssh_port = 2345
 
     @property
     def name(self) -> str:
@@ -49,42 +49,9 @@ class Sharer(Declaration):
         return f"www{self.number + 1}"
 
     @property
-    def inventory_name(self) -> str:
-        """The name of the inventory of both, also in the names of their containers."""
-        return f"s{self.debian}" + (f"-{SLOT}" if SLOT else "")
-
-    @property
-    def path(self) -> Path:
-        """The folder of that inventory."""
-        return sites.INVENTORY_DIR / self.inventory_name
-
-    @property
-    def state_dir(self) -> Path:
-        """Where the keys of both are made."""
-        return PROJECT_DIR / ".local" / self.inventory_name
-
-    @property
-    def address(self) -> str:
-        """Its address for the other one."""
-        return f"10.214.{10 * SLOT + self.debian % 10}.{11 + self.number}"
-
-    @property
-    def published(self) -> None:
-        """It publishes no port but sshd's."""
-
-    @property
-    def ssh_port(self) -> int:
-        """Its sshd's port on the loopback."""
-        return FIRST_SSH_PORT + 60 * SLOT + 2 * (self.debian == 12) + self.number
-
-    @property
     def group_vars(self) -> dict[str, Any]:
         """What the inventory says of both: the database that is left out must be large enough."""
         return {**super().group_vars, "postgresql_max_connections": 160}
-
-    def host_vars(self, image: str | None = None) -> dict[str, Any]:
-        """Return what makes the container, and its address."""
-        return {**super().host_vars(image), "base_address": self.address}
 
 
 @dataclass

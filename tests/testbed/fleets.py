@@ -11,21 +11,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from target_host import api
-from target_host.shell import PROJECT_DIR, turn
+from target_host.shell import turn
 
 from testbed import converged, durations, plays, sites
 from testbed.plays import Play
-from testbed.sites import INNER_PORTS, SLOT, Declaration, Site
+from testbed.sites import INNER_PORTS, SLOT, Member, Site
 
 APPS = ("app1", "app2", "app3")
 DATA = "data1"
 GROUPS = {"app_servers": APPS, "databases": (DATA,), "brokers": (DATA,)}
-FIRST_SSH_PORT = 2300
 # How far from what the hosts listen on inside, and how many app hosts a slot has room for.
 SHIFT, ROOM = -2000, 4
 # Of two releases on three hosts, with what is kept for people.
@@ -33,10 +31,13 @@ MAX_CONNECTIONS = 160
 
 
 @dataclass(frozen=True)
-class Member(Declaration):
+class FleetMember(Member):
     """One host of a fleet before it exists."""
 
-    number: int = 0
+    letter = "f"
+    network = 213
+    first_ssh_port = 2300
+    ssh_ports = 5
 
     @property
     def name(self) -> str:
@@ -44,35 +45,17 @@ class Member(Declaration):
         return (*APPS, DATA)[self.number]
 
     @property
-    def fleet_name(self) -> str:
-        """The name of the fleet: of its inventory, and in the names of its containers."""
-        return f"f{self.debian}" + (f"-{SLOT}" if SLOT else "")
-
-    @property
-    def path(self) -> Path:
-        """The folder of the fleet's inventory."""
-        return sites.INVENTORY_DIR / self.fleet_name
-
-    @property
-    def state_dir(self) -> Path:
-        """Where the fleet's keys, certificates and secrets are made."""
-        return PROJECT_DIR / ".local" / self.fleet_name
-
-    @property
     def address(self) -> str:
         """Its address for the others."""
-        return f"10.213.{10 * SLOT + self.debian % 10}.{21 if self.name == DATA else 11 + self.number}"
+        return (
+            f"10.{self.network}.{10 * SLOT + self.debian % 10}.21" if self.name == DATA else super().address
+        )
 
     @property
     def published(self) -> tuple[int, int] | None:
         """Its plain and its TLS port on the loopback."""
         shift = SHIFT + ROOM * SLOT + self.number
         return None if self.name == DATA else tuple(port + shift for port in INNER_PORTS[self.debian])
-
-    @property
-    def ssh_port(self) -> int:
-        """Its sshd's port on the loopback."""
-        return FIRST_SSH_PORT + 60 * SLOT + (0 if self.debian == 13 else 5) + self.number
 
     @property
     def group_vars(self) -> dict[str, Any]:
@@ -84,10 +67,6 @@ class Member(Declaration):
             # Three hosts share one machine's cores: what is good takes longer to get ready.
             "app_start_timeout_seconds": 60,
         }
-
-    def host_vars(self, image: str | None = None) -> dict[str, Any]:
-        """Return what makes the container, and its address."""
-        return {**super().host_vars(image), "base_address": self.address}
 
 
 @dataclass
@@ -113,7 +92,7 @@ class Fleet:
 
     def play(self, playbook: str, *arguments: str, **options: Any) -> Play:
         """Run a playbook against the whole fleet and return how it went."""
-        name = self.data.declaration.fleet_name
+        name = self.data.declaration.inventory_name
         found = plays.run(self.data.inventory.path, playbook, arguments, name=name, say=self.say, **options)
         for site in self.sites:
             site.last_plays.append(found)
@@ -121,10 +100,10 @@ class Fleet:
 
 
 @contextmanager
-def owned(debian: int, keep: bool) -> Iterator[list[Member]]:
+def owned(debian: int, keep: bool) -> Iterator[list[FleetMember]]:
     """Declare a fleet that this process alone uses; remove it at the end unless it is to be kept."""
-    members = [Member("fleet", debian, number) for number in range(len(APPS) + 1)]
-    fleet = SimpleNamespace(name=members[0].fleet_name, path=members[0].path)
+    members = [FleetMember("fleet", debian, number) for number in range(len(APPS) + 1)]
+    fleet = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
     with sites.owned(fleet):
         for log in plays.LOG_DIR.glob(f"{fleet.name}-*.log"):
             log.unlink()
@@ -136,16 +115,16 @@ def owned(debian: int, keep: bool) -> Iterator[list[Member]]:
                 _remove(members)
 
 
-def _remove(members: list[Member]) -> None:
+def _remove(members: list[FleetMember]) -> None:
     for member in members:
         sites.RUNNING.pop(member.name, None)
     api.down(members[0].path, log=lambda line: None)
 
 
-def start(members: list[Member], say: Callable[[str], None]) -> Fleet:
+def start(members: list[FleetMember], say: Callable[[str], None]) -> Fleet:
     """Return a provisioned fleet: from its images, or from plain Debian by site.yml."""
     data, first = members[-1], members[0]
-    name = first.fleet_name
+    name = first.inventory_name
     made_from = SimpleNamespace(
         debian=first.debian,
         group_vars={**first.group_vars, "hosts": [(member.name, member.address) for member in members]},
@@ -175,7 +154,7 @@ def start(members: list[Member], say: Callable[[str], None]) -> Fleet:
         return fleet
 
 
-def _up(members: list[Member], images: dict[Member, str], say: Callable[[str], None]) -> Fleet:
+def _up(members: list[FleetMember], images: dict[FleetMember, str], say: Callable[[str], None]) -> Fleet:
     path = members[0].path
     shutil.rmtree(path, ignore_errors=True)
     hosts = {member.name: member.host_vars(images.get(member)) for member in members}

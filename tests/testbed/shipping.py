@@ -6,26 +6,25 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from target_host import api
-from target_host.shell import PROJECT_DIR
 
 from testbed import certifying, sites
 from testbed.plays import Play
-from testbed.sites import SLOT, Declaration, Site
+from testbed.sites import Member, Site
 
-FIRST_SSH_PORT = 2355
 PORT = 19532
 RECEIVED_DIR = "/var/log/journal/remote"
 
 
 @dataclass(frozen=True)
-class Member(Declaration):
+class Pair(Member):
     """One of the two, before it exists."""
 
-    number: int = 0
+    letter = "j"
+    network = 215
+    first_ssh_port = 2355
 
     @property
     def name(self) -> str:
@@ -33,42 +32,9 @@ class Member(Declaration):
         return ("www1", "watch1")[self.number]
 
     @property
-    def inventory_name(self) -> str:
-        """The name of the inventory of both, also in the names of their containers."""
-        return f"j{self.debian}" + (f"-{SLOT}" if SLOT else "")
-
-    @property
-    def path(self) -> Path:
-        """The folder of that inventory."""
-        return sites.INVENTORY_DIR / self.inventory_name
-
-    @property
-    def state_dir(self) -> Path:
-        """Where the keys of both are made."""
-        return PROJECT_DIR / ".local" / self.inventory_name
-
-    @property
-    def address(self) -> str:
-        """Its address for the other one."""
-        return f"10.215.{10 * SLOT + self.debian % 10}.{11 + self.number}"
-
-    @property
-    def published(self) -> None:
-        """It publishes no port but sshd's."""
-
-    @property
-    def ssh_port(self) -> int:
-        """Its sshd's port on the loopback."""
-        return FIRST_SSH_PORT + 60 * SLOT + 2 * (self.debian == 12) + self.number
-
-    @property
     def group_vars(self) -> dict[str, Any]:
         """What the inventory says of both."""
         return {**super().group_vars, "nginx_internal_address": "{{ base_address }}"}
-
-    def host_vars(self, image: str | None = None) -> dict[str, Any]:
-        """Return what makes the container, and its address."""
-        return {**super().host_vars(image), "base_address": self.address}
 
 
 @dataclass
@@ -93,7 +59,7 @@ class Shipping:
         return [json.loads(line) for line in said.splitlines()]
 
 
-def start(members: list[Member], say: Callable[[str], None]) -> Shipping:
+def start(members: list[Pair], say: Callable[[str], None]) -> Shipping:
     """Start two plain hosts of one inventory."""
     path = members[0].path
     shutil.rmtree(path, ignore_errors=True)

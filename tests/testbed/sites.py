@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import testinfra
 import yaml
@@ -122,6 +122,53 @@ class Declaration:
     def write(self, image: str | None = None) -> Path:
         """Write the inventory."""
         return write_inventory(self.path, self.name, self.host_vars(image), self.group_vars)
+
+
+@dataclass(frozen=True)
+class Member(Declaration):
+    """One host of an inventory of several before it exists."""
+
+    number: int = 0
+
+    # Of each kind of inventory: a letter, a network, and ports of their sshd's, so many for each release.
+    letter: ClassVar[str]
+    network: ClassVar[int]
+    first_ssh_port: ClassVar[int]
+    ssh_ports: ClassVar[int] = 2
+
+    @property
+    def inventory_name(self) -> str:
+        """The name of the inventory, also in the names of its containers."""
+        return f"{self.letter}{self.debian}" + (f"-{SLOT}" if SLOT else "")
+
+    @property
+    def path(self) -> Path:
+        """The folder of the inventory."""
+        return INVENTORY_DIR / self.inventory_name
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the keys, certificates and secrets of all are made."""
+        return PROJECT_DIR / ".local" / self.inventory_name
+
+    @property
+    def address(self) -> str:
+        """Its address for the others."""
+        return f"10.{self.network}.{10 * SLOT + self.debian % 10}.{11 + self.number}"
+
+    @property
+    def published(self) -> tuple[int, int] | None:
+        """It publishes no port but sshd's."""
+        return None
+
+    @property
+    def ssh_port(self) -> int:
+        """Its sshd's port on the loopback."""
+        return self.first_ssh_port + 60 * SLOT + self.ssh_ports * (self.debian == 12) + self.number
+
+    def host_vars(self, image: str | None = None) -> dict[str, Any]:
+        """Return what makes the container, and its address."""
+        return {**super().host_vars(image), "base_address": self.address}
 
 
 def write_inventory(
