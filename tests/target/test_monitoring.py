@@ -44,6 +44,13 @@ def test_they_listen_on_the_loopback_alone(watched):
 
 
 @pytest.mark.long
+def test_a_tunnel_may_lead_to_them_and_to_nothing_else(watched):
+    said = watched.sudo("sshd -T").splitlines()
+    assert "allowtcpforwarding local" in said
+    assert "permitopen 127.0.0.1:9090 127.0.0.1:9093" in said
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("unit", UNITS)
 def test_each_is_shut_off_from_what_it_does_not_need(watched, unit):
     measured = watched.sudo(f"systemd-analyze security --no-pager {unit}.service | tail -1")
