@@ -133,6 +133,22 @@ def _host(kind, request):
                 sites.remove(declaration)
 
 
+@contextmanager
+def _pair(member, kind, request):
+    """Declare two hosts of one inventory that this process alone uses; remove them at the end."""
+    from testbed import sites
+
+    members = [member(kind, request.param, number) for number in (0, 1)]
+    both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
+    with sites.owned(both):
+        try:
+            sites.remove(both)
+            yield members
+        finally:
+            if not request.config.getoption("--keep-hosts"):
+                sites.remove(both)
+
+
 @pytest.fixture(scope="session")
 def site(request, say):
     """Return a provisioned host, the sample app served."""
@@ -172,33 +188,19 @@ def certified(request, say):
 @pytest.fixture(scope="session")
 def sharing(request, say):
     """Return two hosts of one app, and an ACME server on the first that asks the second."""
-    from testbed import certifying, sites
+    from testbed import certifying
 
-    members = [certifying.Sharer("certified", request.param, number) for number in (0, 1)]
-    both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
-    with sites.owned(both):
-        try:
-            sites.remove(both)
-            yield certifying.start_two(members, say)
-        finally:
-            if not request.config.getoption("--keep-hosts"):
-                sites.remove(both)
+    with _pair(certifying.Sharer, "certified", request) as members:
+        yield certifying.start_two(members, say)
 
 
 @pytest.fixture(scope="session")
 def shipping(request, say):
     """Return two plain hosts, of which one is to watch the other."""
-    from testbed import shipping, sites
+    from testbed import shipping
 
-    members = [shipping.Pair("shipping", request.param, number) for number in (0, 1)]
-    both = SimpleNamespace(name=members[0].inventory_name, path=members[0].path)
-    with sites.owned(both):
-        try:
-            sites.remove(both)
-            yield shipping.start(members, say)
-        finally:
-            if not request.config.getoption("--keep-hosts"):
-                sites.remove(both)
+    with _pair(shipping.Pair, "shipping", request) as members:
+        yield shipping.start(members, say)
 
 
 @pytest.fixture(scope="session")
