@@ -28,6 +28,7 @@ PLAY = """
     - {name: Left out, ansible.builtin.debug: {msg: never}, when: false}
     - {name: Last, ansible.builtin.debug: {msg: said}}
 """
+WARM_ROLL_BACK, WARM_ON_HOST = (rounds.WARM.format(one) for one in (rounds.ROLL_BACK, rounds.ON_HOST))
 INVENTORY = {"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
 
 
@@ -122,11 +123,11 @@ def bench(tmp_path):
     made = rounds.Bench(rounds.Plan(1, 13, 2, 1, 30), tmp_path)
     quick = Run(3.0, 1.5, 6, 1.0, 0.2, [Task("one", 1, 1.8, {})], "")
     made.runs[kinds.Ours.title, rounds.DEPLOY] = [quick, replace(quick, seconds=5.0)]
-    made.runs[kinds.Ours.title, rounds.ROLL_BACK] = [replace(quick, seconds=3.5)]
+    made.runs[kinds.Ours.title, WARM_ROLL_BACK] = [replace(quick, seconds=3.5)]
     made.runs[kinds.Classic.title, rounds.DEPLOY] = [replace(quick, seconds=16.0, round_trips=31)]
     made.losses[kinds.Ours.title] = [rounds.Loss(5.0, 400, 0, 0)]
     made.losses[kinds.Classic.title] = [rounds.Loss(17.0, 300, 7, 0), rounds.Loss(18.0, 310, 11, 0)]
-    made.on_host = [0.4]
+    made.on_host = {rounds.ON_HOST: [0.4], rounds.VISITORS.format(WARM_ON_HOST): [0.25]}
     return made
 
 
@@ -149,7 +150,8 @@ def test_verdict_holds_the_limits_against_the_medians(bench):
     said = report.verdict(report.results(bench), 1, quiet=True).splitlines()
     assert said == [
         "deploy on 1 at most 5 s: 4.00 s, held",
-        "rollback on 1 at most 3 s: 3.50 s, NOT HELD",
+        "warm: rollback on 1 at most 3 s: 3.50 s, NOT HELD",
+        "warm: releasectl rollback, served on 1 at most 0.3 s: 0.25 s, held",
         "deploy at least 3 times as fast as Ansistrano's steps: 4.0 times, held",
     ]
     assert "held" not in report.verdict(report.results(bench), 1, quiet=False).lower()

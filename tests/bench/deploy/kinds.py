@@ -30,6 +30,7 @@ HEADING = "<h1>Sign in</h1>"
 CLASSIC = "classic"
 # How long a play that gates on nothing may take to serve what it deployed.
 SEEN_SECONDS = 60
+WARM_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,10 @@ class Ours(Kind):
             raise RuntimeError(f"a deploy of what runs changed the release\n{run.output[-2000:]}")
         return run
 
-    def roll_back_on_host(self) -> float:
-        """Roll the first host back by releasectl alone; return the seconds from its start to its end there.
+    def roll_back_on_host(self) -> tuple[float, float]:
+        """Roll the first host back by releasectl alone.
+
+        Return the seconds from its start there until visitors had the release before, and to its end.
 
         All hosts have the change of before afterwards, as after :meth:`roll_back`.
         """
@@ -152,6 +155,11 @@ class Ours(Kind):
         if left.words in _page(self.apps[0]):
             raise RuntimeError("releasectl rolled back, and the page still has the change")
         return seconds[0]
+
+    def keep_warm(self) -> None:
+        """Have each release that is left by a deploy from now on go on without traffic for an hour."""
+        extra = {"app_warm_seconds": WARM_SECONDS}
+        self.runner.play(PLAYBOOKS_DIR / "site.yml", self.inventory, "--tags", "app", extra=extra)
 
     def return_to(self, changed: Change, releases: list[str]) -> None:
         """Have every host serve a release again that was left, unmeasured.
@@ -171,10 +179,11 @@ class Ours(Kind):
         """Return what releasectl says of a host's app."""
         return json.loads(app.sudo(f"releasectl --app {app.app} --json status"))
 
-    def _releasectl_rollback(self, app: App) -> float:
-        command = f"releasectl --app {app.app} rollback >/dev/null"
+    def _releasectl_rollback(self, app: App) -> tuple[float, float]:
+        command = f"releasectl --app {app.app} --json rollback 2>/dev/null"
         timed = f"begin=$(date +%s%N) && {command} && echo $(($(date +%s%N) - begin))"
-        return int(app.sudo(f"sh -c '{timed}'")) / 1e9
+        answer, _, nanoseconds = app.sudo(f"sh -c '{timed}'").strip().rpartition("\n")
+        return json.loads(answer)["served_after_seconds"], int(nanoseconds) / 1e9
 
 
 class Classic(Kind):

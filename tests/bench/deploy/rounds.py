@@ -17,6 +17,9 @@ from .runs import Run, Runner
 sys.path.append(str(PROJECT_DIR / "tests/scenario"))
 
 DEPLOY, AGAIN, ROLL_BACK, ON_HOST = "deploy", "deploy of what runs", "rollback", "releasectl rollback"
+#: The same where the release before was kept warm, and until visitors have that one again.
+WARM = "warm: {}"
+VISITORS = "{}, served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Bench:
         self.runner = Runner(folder / "runner")
         self.runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
         self.losses: dict[str, list[Loss]] = defaultdict(list)
-        self.on_host: list[float] = []
+        self.on_host: dict[str, list[float]] = defaultdict(list)
         self.profile: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
 
@@ -91,6 +94,10 @@ class Bench:
                 for kind in kinds if number % 2 == 0 else kinds[::-1]:
                     self.losses[kind.title].append(self._under_load(kind, change(self.folder)))
                 _say(f"round {number + 1} of {self.plan.loaded} under load done")
+            ours.keep_warm()
+            for number in range(self.plan.rounds):
+                self._warm_round(ours)
+                _say(f"round {number + 1} of {self.plan.rounds} with a warm release done")
             if profile:
                 from .profile import look_into
 
@@ -105,7 +112,19 @@ class Bench:
         for kind in kinds:
             self._keep(kind, ROLL_BACK, kind.roll_back())
         ours.return_to(changed, newest)
-        self.on_host.append(ours.roll_back_on_host())
+        self._keep_on_host(ours, ON_HOST)
+
+    def _warm_round(self, ours: Ours) -> None:
+        self._keep(ours, WARM.format(DEPLOY), ours.deploy(change(self.folder)))
+        self._keep(ours, WARM.format(ROLL_BACK), ours.roll_back())
+        # What was gone back to leaves no warm release behind it.
+        ours.deploy(change(self.folder))
+        self._keep_on_host(ours, WARM.format(ON_HOST))
+
+    def _keep_on_host(self, ours: Ours, action: str) -> None:
+        served, ended = ours.roll_back_on_host()
+        self.on_host[VISITORS.format(action)].append(served)
+        self.on_host[action].append(ended)
 
     def _keep(self, kind: Kind, action: str, run: Run) -> None:
         self.runs[kind.title, action].append(run)

@@ -121,7 +121,9 @@ class FakeSystemd:
             for unit in map(self.unit, names if verb == "start" else ()):
                 if unit.active in ("inactive", "failed"):
                     unit.set("activating", "start")
-            threading.Thread(target=self._act, args=(verb, names), daemon=True).start()
+            # Each unit by itself: none waits for another one's end.
+            for name in names:
+                threading.Thread(target=self._act, args=(verb, [name]), daemon=True).start()
             return 0, "", ""
         return self._act(verb, names)
 

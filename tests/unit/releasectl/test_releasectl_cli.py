@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_log_tells_people_who_did_what(apphost):
 def test_words_carry_the_time_and_json_keeps_stdout_clean(apphost):
     run = apphost.run("activate", apphost.put(1), json_form=False)
     assert "Z  starting inbox-web@" in run.out
-    assert run.out.endswith("is active\n")
+    assert re.search(r"is active, visitors had it after [0-9.]+ s\n$", run.out)
     assert json.loads(apphost.run("activate", apphost.put(2)).out)["result"] == "activated"
 
 

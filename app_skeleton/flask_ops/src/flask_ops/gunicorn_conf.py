@@ -4,7 +4,6 @@ The names below are gunicorn's settings, see its "Settings" page. The variables 
 beside this package.
 """
 
-import gc
 import os
 import sys
 
@@ -24,6 +23,7 @@ from . import (
     drain,
     errors,
     forking,
+    garbage,
     in_flight,
     logs,
     multiproc,
@@ -37,6 +37,7 @@ if "gunicorn.app.wsgiapp" in sys.modules:
     # From here on, so that gunicorn's words about a wrong setting are JSON too; not where a test or a tool
     # only reads these settings.
     logs.take_over()
+    garbage.look_seldom()
 
 
 def _worker_class(name: str, default: str) -> str:
@@ -133,17 +134,13 @@ def when_ready(server):
     """Import what workers need, close what they must not share, hide the rest from the garbage collector.
 
     No worker is forked yet. Imported in each, the watchdog with its ctypes took most of a worker's start.
-
-    Looking for garbage writes to every object, so each worker would soon have its own copy of all that
-    preloading shares: 76 MiB a worker of the sample app instead of 31 (tests/bench/memory; gc.freeze in
-    Python's manual).
     """
     if preload_app:
         from . import process_metrics, watchdog  # noqa: F401
 
         forking.settle()
         forking.close_pools()
-        gc.freeze()
+    garbage.leave_alone()
 
 
 def pre_fork(server, worker):

@@ -3,7 +3,7 @@
 Where the switch stands is always read from `upstream.sock`, so that an interruption at any instruction
 is undone or taken up for what it is. In order, and what a loss of the machine leaves at each point:
 
-1. the new instance, its worker and its beat start side by side, and the first two are gated: an instance
+1. the new instance and its worker start side by side, then its beat, and the first two are gated: an instance
    without traffic, a worker too many and a beat that waits, stopped by the next run;
 2. it is enabled for boot, before the switch, so that no boot can find the link pointing at a release
    that nobody starts;
@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from releasectl import (
     bake,
     canary,
+    clock,
     companions,
     edge,
     hooks,
@@ -172,6 +173,8 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
             if host.layout.canary() != release_id:
                 instance.bring_up(host, release_id)
             process = instance.process(host, release_id)
+            # A worker takes longest: it looks for others a second long, the time for beat to import.
+            begun |= companions.begin_held(host, release_id) if word != BACK else {}
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
             held = begun.pop(units.BEAT, None)
@@ -201,6 +204,7 @@ def _confirm(
         host.layout.drain_file(old).touch()
     with host.phases.measured("edge"):
         edge.see(host, release_id)
+    host.phases.served_after = clock.process_seconds()
     remarks: list[str] = []
     with host.phases.measured("companions"):
         if word == BACK:
@@ -314,8 +318,12 @@ def _finish(host: Host, release_id: str, word: str, remarks: list[str]) -> Resul
     remarks += more + settling.forget(host)
     before = host.layout.linked(host.layout.previous)
     data = {"release": release_id, "previous": before, "retired": retired, "remarks": remarks}
+    told = f"{release_id} is active"
+    if host.phases.served_after is not None:
+        data["served_after_seconds"] = host.phases.served_after
+        told += f", visitors had it after {host.phases.served_after:g} s"
     changed = followed or moved or booted or bool(retired)
-    return Result(word, changed, _words(f"{release_id} is active", remarks), data)
+    return Result(word, changed, _words(told, remarks), data)
 
 
 def _words(told: str, remarks: list[str]) -> str:

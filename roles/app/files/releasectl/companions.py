@@ -81,20 +81,27 @@ def busy(host: Host) -> set[str]:
 
 
 def begin(host: Host, release_id: str) -> dict[str, Start]:
-    """Ask for the starts of what imports beside the instance; return them by kind, without what is up.
-
-    The worker goes on to consume, beat is held until :func:`bring_up`.
+    """Ask for the start of a release's worker; return it by its kind, nothing when it is up.
 
     :raises Failed: when systemd refuses.
     """
-    kinds, starts = wanted(host, release_id), {}
-    if units.WORKER in kinds:
-        starts[units.WORKER] = _begin(host, units.WORKER, release_id)
-    could_wait = units.BEAT in kinds and host.layout.installed(release_id, HOLDS)
-    if could_wait and systemd.show(host.companion(units.BEAT, release_id)).down:
-        host.layout.hold_file(release_id).touch()
-        starts[units.BEAT] = _begin(host, units.BEAT, release_id)
-    return {kind: start for kind, start in starts.items() if start is not None}
+    start = _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
+    return {units.WORKER: start} if start else {}
+
+
+def begin_held(host: Host, release_id: str) -> dict[str, Start]:
+    """Ask for the start of a release's beat, which is held until :func:`bring_up`; see :func:`begin`.
+
+    One that is up, or knows nothing of being held, is not begun.
+
+    :raises Failed: when systemd refuses.
+    """
+    could_wait = units.BEAT in wanted(host, release_id) and host.layout.installed(release_id, HOLDS)
+    if not could_wait or not systemd.show(host.companion(units.BEAT, release_id)).down:
+        return {}
+    host.layout.hold_file(release_id).touch()
+    start = _begin(host, units.BEAT, release_id)
+    return {units.BEAT: start} if start else {}
 
 
 def bring_up(host: Host, release_id: str) -> bool:
@@ -142,11 +149,13 @@ def follow(host: Host, active: str) -> tuple[bool, list[str]]:
     Nor for Flower, which nobody's work depends on: `status` tells of one that does not come up.
     """
     extra = foreign(host, active)
-    for one in extra:
-        host.out.progress(f"stopping {one.unit}")
-        systemd.stop_soon(one.unit)
-        if one.state.active == "failed":
-            systemd.reset_failed(one.unit)
+    names = [one.unit for one in extra]
+    failed = [one.unit for one in extra if one.state.active == "failed"]
+    if names:
+        host.out.progress(f"stopping {', '.join(names)}")
+        systemd.stop_soon(*names)
+    if failed:
+        systemd.reset_failed(*failed)
     shown, remarks = _show_flower(host, active)
     without = lacking(host, active)
     return bool(extra) or shown, remarks + ([without] if without else [])
@@ -179,9 +188,11 @@ def restore(host: Host, release_id: str) -> None:
     if units.BEAT in kinds:
         _stop_beats(host, but=release_id)
         _let_go(host)
-    for unit in units.companions(host.settings.app, release_id, kinds):
-        if not systemd.show(unit).running:
-            systemd.start_soon(unit)
+    names = units.companions(host.settings.app, release_id, kinds)
+    states = systemd.states(*names) if names else []
+    idle = [name for name, state in zip(names, states, strict=True) if not state.running]
+    if idle:
+        systemd.start_soon(*idle)
     host.layout.show_flower(release_id if units.FLOWER in kinds else None)
 
 
@@ -242,8 +253,10 @@ def _stop_beats(host: Host, *, but: str | None = None, only: str | None = None) 
     for one in beats:
         host.out.progress(f"stopping {one.unit}")
         systemd.stop(one.unit, host.settings.stop_timeout_seconds)
-        systemd.reset_failed(one.unit)
-        if not systemd.show(one.unit).down:
+        state = systemd.show(one.unit)
+        if state.active == "failed":
+            systemd.reset_failed(one.unit)
+        if not state.down:
             raise Failed(
                 f"{one.unit} does not stop, and two beats must not tick",
                 next_command=f"systemctl status {one.unit}",

@@ -103,12 +103,12 @@ def start(unit: str, seconds: float = ANSWER_SECONDS) -> bool:
     return _try("start", unit, seconds=seconds)
 
 
-def start_soon(unit: str) -> None:
-    """Ask for a start and return: the caller watches the state, so that it can be interrupted.
+def start_soon(*names: str) -> None:
+    """Ask for starts and return: the caller watches the states, so that it can be interrupted.
 
     :raises Failed: when systemd refuses.
     """
-    _systemctl("start", "--no-block", unit, check=True)
+    _systemctl("start", "--no-block", *names, check=True)
 
 
 def restart_soon(unit: str) -> None:
