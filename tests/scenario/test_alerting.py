@@ -9,6 +9,7 @@ from pathlib import Path
 
 import breaking
 import pytest
+from changes import FACTORY, IMPORT
 from observing import status_of
 from testbed import hastening, watching
 from testbed.sites import Site, until
@@ -16,7 +17,8 @@ from testbed.watching import RECEIVER_PORT, TOKEN
 
 pytestmark = pytest.mark.long
 
-FOLDER = "/run/alerted-by-tests"
+# Not below /run: it is to be there after a reboot too.
+FOLDER = "/var/tmp/alerted-by-tests"
 TOLD = f"{FOLDER}/told.jsonl"
 UNIT = "alerted-by-tests.service"
 # How long an alert may take to reach people, and to end once its cause has: on a busy machine.
@@ -98,7 +100,12 @@ class People:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.listen()
+
+    def listen(self) -> None:
+        """Begin to listen, anew after the host was started again; what they were told before is kept."""
         program = (Path(__file__).parent / "alerted/receiver.py").read_bytes()
+        site = self.site
         site.sudo(f"mkdir -p {FOLDER} && cat > {FOLDER}/receiver.py && touch {TOLD}", stdin=program)
         site.sudo(f"systemd-run --quiet --unit={UNIT} python3 {FOLDER}/receiver.py {RECEIVER_PORT} {TOLD}")
 
@@ -119,7 +126,7 @@ def people(watched) -> Iterator[People]:
     people = People(watched)
     hastening.hasten(watched)
     yield people
-    watched.sudo(f"systemctl stop {UNIT}")
+    watched.sudo(f"systemctl stop {UNIT}; rm -rf {FOLDER}")
 
 
 def firing(site: Site) -> set[str]:
@@ -172,6 +179,27 @@ def test_people_are_told_of_nothing_that_happens_in_maintenance(watched, people)
         assert until(PATIENCE_SECONDS, lambda: not suppressed(), 2), suppressed()
     assert people.told(before) == []
     assert until(PATIENCE_SECONDS, lambda: not firing(watched), 2), firing(watched)
+
+
+def test_people_are_told_of_nothing_by_a_deploy_a_rollback_and_a_reboot(watched, people, copied_app):
+    assert until(PATIENCE_SECONDS, lambda: not firing(watched), 2), firing(watched)
+    before, served = people.count(), status_of(watched)["active"]
+    source = copied_app(FACTORY, IMPORT, f"{IMPORT}# {time.time()}\n")
+    watched.play("deploy", extra={"app_source": str(source)}, label="a good deploy").ok()
+    assert status_of(watched)["active"] != served
+    time.sleep(LATER_SECONDS)
+    watched.play("rollback", label="a rollback").ok()
+    assert status_of(watched)["active"] == served
+    time.sleep(LATER_SECONDS)
+    assert people.told(before) == []
+    # Whom the host itself tells goes down with it.
+    before = people.count()
+    watched.restart()
+    people.listen()
+    assert until(PATIENCE_SECONDS, lambda: status_of(watched)["problems"] == [], 2), status_of(watched)
+    time.sleep(LATER_SECONDS)
+    assert people.told(before) == []
+    assert firing(watched) == set()
 
 
 def test_site_yml_takes_back_what_somebody_changed_in_a_rule(watched, people):
