@@ -1,5 +1,6 @@
 """An app that asks its database while it is imported, as those that migrate themselves do."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -28,5 +29,9 @@ def asking_early() -> Flask:
     def in_memory():
         with memory.connect() as connection:
             return {"n": connection.scalar(sqlalchemy.text("select n from t"))}
+
+    @app.get("/garbage")
+    def garbage():
+        return {"frozen": gc.get_freeze_count(), "threshold": gc.get_threshold()[0], "looks": gc.isenabled()}
 
     return app

@@ -1,5 +1,6 @@
 """What an app opens while it is imported is not shared by its workers."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_worker_inherits_no_connection_of_the_arbiters(server):
 
 def test_database_in_memory_outlives_the_fork(server):
     assert json.loads(server.get("/in-memory")[1]) == {"n": 7}
+
+
+def test_worker_looks_for_garbage_as_usual_but_not_in_what_was_loaded(server):
+    found = json.loads(server.get("/garbage")[1])
+    assert found["frozen"] > 10_000
+    assert found["threshold"] == gc.get_threshold()[0]
+    assert found["looks"]
 
 
 def test_engine_opens_a_connection_anew_after_its_pool_was_closed(tmp_path):
