@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from testbed.access_lines import access_line
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = ROOT / "roles/exporters/files/log_counts.py"
@@ -37,14 +37,10 @@ class Logs:
                 file.write(self.line(status, header_time) + "\n")
 
     def line(self, status: int, header_time: str = "") -> str:
-        """Return a line as nginx writes it: its own words from logging.conf, a value for each variable."""
         self.number += 1
-        text = (ROOT / "nginx/conf.d/logging.conf").read_text().partition("log_format access_json")[2]
-        form = "".join(re.findall(r"'(.*)'", text))
-        values = {"request_id": f"{self.number:032x}", "status": str(status)}
-        values |= {"upstream_header_time": header_time, "bytes_sent": "1", "request_length": "1"}
-        values |= {"request_time": "0.5"}
-        return re.sub(r"\$(\w+)", lambda found: values.get(found[1], "x"), form)
+        return access_line(
+            request_id=f"{self.number:032x}", status=str(status), upstream_header_time=header_time
+        )
 
     def rotate(self) -> None:
         """Do as Debian's logrotate does: move, compress the one before, make a new one."""
