@@ -108,9 +108,8 @@ def journal_flooded(site: Site, _copied_app: CopiedApp) -> AbstractContextManage
     """Have a unit write more than journald takes of it, and then a line with which it says so."""
     unit = f"{site.app}-flood-by-tests.service"
     limits = "--property=LogRateLimitIntervalSec=2s --property=LogRateLimitBurst=5"
-    flood = (
-        f"systemd-run --quiet --wait --unit={unit} {limits} sh -c 'seq 5000; sleep 4; echo after; sleep 1'"
-    )
+    words = "sh -c 'seq 5000; sleep 4; echo after; sleep 1'"
+    flood = f"systemd-run --quiet --wait --unit={unit} {limits} {words}"
     return undone(site, f"{flood} && log-counts", "true")
 
 

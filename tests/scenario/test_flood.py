@@ -55,7 +55,7 @@ class Flood:
 
     :param seconds: how long it took to write.
     :param kept: lines of it the journal has, by level.
-    :param told: lines of the app's web unit that were dropped meanwhile, as the metric has it, and releasectl.
+    :param told: lines of the web unit that were dropped meanwhile, as the metric has it, and releasectl.
     :param p99: within how many seconds 99 of 100 requests were answered meanwhile.
     :param failures: what went wrong with requests.
     """
@@ -95,9 +95,8 @@ def kept(site: Site, word: str) -> dict[str, int]:
     """Return how many lines of a flood the journal has, by level."""
     site.sudo("journalctl --sync")
     lines = f"journalctl -t {site.app}-web --since=-10min -o cat | grep -F {word}"
-    levels = site.sudo(
-        f'{lines} | grep -F \'"event": "flood"\' | grep -oE \'"level": "[a-z]+"\' | sort | uniq -c || true'
-    )
+    lines += ' | grep -F \'"event": "flood"\''
+    levels = site.sudo(f'{lines} | grep -oE \'"level": "[a-z]+"\' | sort | uniq -c || true')
     return {line.split('"')[3]: int(line.split()[0]) for line in levels.splitlines()}
 
 
@@ -119,7 +118,7 @@ def pour(site: Site) -> Flood:
     times = [record.seconds for record in load.records if began <= record.due <= began + seconds]
     # It says so with the next message of that kind that it takes.
     time.sleep(INTERVAL_SECONDS + 1)
-    assert site.web.get(f"/flood/after-{word}/1").status == 202
+    assert site.web.get("/flood/after/1").status == 202
     time.sleep(1)
     told = dropped(site) - before, told_by_releasectl(site, since)
     return Flood(word, seconds, kept(site, word), told, percentile(times, 0.99), load.failures)
