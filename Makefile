@@ -51,7 +51,7 @@ ssh: venv ## Log in on a local host (HOST=)
 logs: venv ## Follow the app's log on a local host (HOST=)
 	@$(TARGET_HOST) logs $(HOSTS)
 
-.PHONY: secrets deploy rollback status trace verify audit vulnerabilities
+.PHONY: secrets deploy rollback status trace visits verify audit vulnerabilities
 secrets: venv ## Make the secrets that INVENTORY asks for, in a vault (ROTATE=<a name> makes one anew)
 	$(PLAYBOOK) playbooks/secrets.yml $(if $(ROTATE),-e secrets_rotate=$(ROTATE) )$(ARGS)
 
@@ -66,6 +66,9 @@ status: venv ## Say which release each host serves
 
 trace: venv ## Follow one request over all hosts (ID=<X-Request-ID of its answer>)
 	$(PLAYBOOK) playbooks/trace.yml -e logs_request_id='$(ID)' $(limit)
+
+visits: venv ## Report who asks the site for what (ARGS='-e visits_days=1'); a page a host in .local/
+	$(PLAYBOOK) playbooks/visits.yml $(limit)
 
 verify: venv ## Check every host against what it should be, changing nothing
 	$(PLAYBOOK) playbooks/verify.yml $(limit)

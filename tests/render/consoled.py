@@ -129,6 +129,12 @@ def of_hosts(now: float) -> Iterator[Series]:
             for state, on in (("failed", failed), ("active", 1 - failed)):
                 labels = {**at, "name": unit, "state": state, "type": "simple"}
                 yield "node_systemd_unit_state", labels, still(on)
+    dropped = {**WEB, "job": "node", "unit": "inbox-web@.service"}
+    yield "journal_dropped_messages_total", dropped, grows(0.5)
+    yield "journal_last_drop_timestamp_seconds", dropped, still(now - 10 * MINUTE)
+    for origin, status, rate in (("app", "200", 16.0), ("edge", "200", 4.0), ("edge", "502", 0.01)):
+        answered = {**WEB, "job": "node", "site": "inbox", "origin": origin, "status": status}
+        yield "nginx_http_responses_total", answered, grows(rate)
     labels = {
         **WEB,
         "job": "node",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 
 import pytest
 from rendering import ROOT
 from sandbox import Container
+from testbed.access_lines import access_line
 
 ID = "74bb8701461799a0e569060a71ad5a3c"
 JOURNAL = [
@@ -36,15 +36,6 @@ cat said answer.csv
 """
 
 
-def access_line(status):
-    """Return a line as nginx writes it: its own words from logging.conf, a value for each variable."""
-    text = (ROOT / "nginx/conf.d/logging.conf").read_text().partition("log_format access_json")[2]
-    form = "".join(re.findall(r"'(.*)'", text))
-    values = {"time_iso8601": "2026-11-30T10:00:02+00:00", "request_id": ID, "status": status}
-    numbers = {"bytes_sent": "1", "request_length": "1", "request_time": "0.5"}
-    return re.sub(r"\$(\w+)", lambda found: ({**values, **numbers}).get(found[1], "x"), form)
-
-
 @pytest.fixture(scope="module", params=[12, 13])
 def lnav(request, tmp_path_factory):
     """Return a function that asks lnav of a Debian release something about an app's logs."""
@@ -52,7 +43,9 @@ def lnav(request, tmp_path_factory):
     common = {"logger": "inbox", "request_id": ID, "release": "r1"}
     lines = [json.dumps({**line, **common}) for line in JOURNAL]
     (folder / "journal.log").write_text("\n".join(lines) + "\n")
-    (folder / "inbox.access.log").write_text("".join(f"{access_line(status)}\n" for status in STATUSES))
+    (folder / "inbox.access.log").write_text(
+        "".join(f"{access_line(status=status)}\n" for status in STATUSES)
+    )
     made = Container(request.param)
     made.begin(["lnav"], [f"--volume={ROOT}/docs/lnav:/lnav:ro", f"--volume={folder}:/logs"], "true")
 
@@ -75,7 +68,7 @@ def test_lines_of_both_stand_in_one_order_with_their_levels(lnav):
 
 
 def test_every_field_of_nginxs_log_can_be_asked_for(lnav):
-    names = json.loads(access_line("200")).keys() - {"timestamp"}
+    names = json.loads(access_line()).keys() - {"timestamp"}
     # What a line says of itself has a name of lnav's.
     columns = ", ".join(sorted(names - {"path"}))
     found = lnav(f"SELECT {columns}, log_body FROM flask_nginx_log WHERE status >= 500")

@@ -190,3 +190,53 @@ def test_who_takes_in_journals_bounds_them_in_words_its_release_knows(watched):
     # 252 passes over it with a warning, and the timer does it.
     assert "MaxUse" not in watched["watch-12"].read("/etc/systemd/journal-remote.conf")
     assert "--vacuum-size=64M" in watched["watch-12"].read("/etc/systemd/system/journal-vacuum.service")
+
+
+# What journald says of what it dropped, as systemd-journal-remote takes it, between other lines.
+DROPS = """
+import sys
+for number in range(int(sys.argv[1]), int(sys.argv[2])):
+    print(f"__REALTIME_TIMESTAMP={1700000000000000 + number * 1000000}\\n__MONOTONIC_TIMESTAMP={number}")
+    print(f"_BOOT_ID={1:032x}\\nMESSAGE=Suppressed {number} messages from inbox-web@r{number % 2}.service")
+    print(f"MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e\\nN_DROPPED={number}\\n" if number % 3 == 0 else "")
+"""
+COUNT = """
+set -e
+mkdir -p /tmp/dropped /tmp/sites
+python3 -c "$0" $1 $2 | /lib/systemd/systemd-journal-remote --output=/tmp/dropped/$1.journal - 2>/dev/null
+# Twice: what was counted is not counted again.
+for turn in 1 2; do
+    log-counts --state=/tmp/counted.json --nginx-logs=/tmp/sites --journal=/tmp/dropped
+done
+cat /var/lib/prometheus/node-exporter/log-counts.prom
+"""
+PRINT = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+TELL = """
+set -e
+prometheus-node-exporter --collector.disable-defaults --collector.textfile --web.disable-exporter-metrics \\
+    --web.listen-address=127.0.0.1:9100 2>/tmp/node-exporter.log &
+for attempt in $(seq 50); do
+    python3 -c "$0" 2>/dev/null && break
+    sleep 0.2
+done
+kill $!
+"""
+
+
+def test_what_the_journal_dropped_is_summed_up_also_over_what_was_vacuumed(tools):
+    def counted(first: int, last: int) -> int:
+        told = tools.output("sh", "-c", COUNT, DROPS, str(first), str(last))
+        (number,) = re.findall(
+            r'^journal_dropped_messages_total{unit="inbox-web@.service"} (\d+)$', told, re.MULTILINE
+        )
+        return int(number)
+
+    assert counted(1, 20) == sum(range(3, 20, 3))
+    assert counted(20, 30) == sum(range(3, 30, 3))
+    tools.output("rm", "/tmp/dropped/1.journal", "/tmp/dropped/20.journal")
+    assert counted(30, 40) == sum(range(3, 40, 3))
+    tools.output("sh", "-c", "promtool check metrics < /var/lib/prometheus/node-exporter/log-counts.prom")
+    told = tools.output("sh", "-c", TELL, PRINT)
+    assert "node_textfile_scrape_error 0" in told
+    assert 'journal_dropped_messages_total{unit="inbox-web@.service"} 273' in told
+    assert 'journal_last_drop_timestamp_seconds{unit="inbox-web@.service"} 1.700000039e+09' in told

@@ -21,11 +21,15 @@ PACKAGES = {
     13: ("prometheus", "promtool", "prometheus-alertmanager", *EXPORTERS, *SHIPPING),
 }
 JOURNAL = ("systemd-journal-upload", "systemd-journal-remote", "journal-tls", "journal-vacuum")
-UNITS = tuple(f"{name}.service" for name in ("prometheus", "prometheus-alertmanager", *EXPORTERS, *JOURNAL))
-BESIDE = ("systemd-journal-remote.socket", "journal-vacuum.timer")
+UNITS = tuple(
+    f"{name}.service"
+    for name in ("prometheus", "prometheus-alertmanager", *EXPORTERS, *JOURNAL, "log-counts")
+)
+BESIDE = ("systemd-journal-remote.socket", "journal-vacuum.timer", "log-counts.timer")
 # What the role would have made.
 PREPARE = "cp -r /rendered/systemd /etc/ && groupadd --system redis && useradd --system postgres-exporter"
 PREPARE += " && install --mode=0755 /dev/null /usr/local/sbin/journal-ship"
+PREPARE += " && install --mode=0755 /programs/log_counts.py /usr/local/sbin/log-counts"
 ALERTS_DIR = Path(__file__).with_name("alerts")
 RULES_DIR = ROOT / "prometheus/rules"
 # As its unit starts it, but for where: in a container of its own, for the time being.
@@ -82,6 +86,7 @@ class Tools(Container):
             f"--volume={self.host.root}/etc/prometheus:/etc/prometheus:ro",
             f"--volume={self.host.root}/etc/systemd:/rendered/systemd:ro",
             f"--volume={self.folder}:/tests:ro",
+            f"--volume={ROOT}/roles/exporters/files:/programs:ro",
         ]
         self.begin(PACKAGES[self.debian], volumes, "sh", "-c", PREPARE)
         return self

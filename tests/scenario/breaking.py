@@ -104,6 +104,15 @@ def unit_failed(site: Site, _copied_app: CopiedApp) -> AbstractContextManager[No
     return undone(site, f"systemd-run --quiet --unit={unit} false", f"systemctl reset-failed {unit}")
 
 
+def journal_flooded(site: Site, _copied_app: CopiedApp) -> AbstractContextManager[None]:
+    """Have a unit write more than journald takes of it, and then a line with which it says so."""
+    unit = f"{site.app}-flood-by-tests.service"
+    limits = "--property=LogRateLimitIntervalSec=2s --property=LogRateLimitBurst=5"
+    words = "sh -c 'seq 5000; sleep 4; echo after; sleep 1'"
+    flood = f"systemd-run --quiet --wait --unit={unit} {limits} {words}"
+    return undone(site, f"{flood} && log-counts", "true")
+
+
 def redis_full(site: Site, _copied_app: CopiedApp) -> AbstractContextManager[None]:
     """Leave Redis hardly more memory than it uses."""
     before = site.sudo(f"{REDIS} config get maxmemory").split()[-1]

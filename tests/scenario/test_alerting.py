@@ -88,6 +88,7 @@ FAULTS: dict[str, tuple[breaking.Fault, set[str]]] = {
     "host silent": (breaking.stopped("prometheus-node-exporter.service"), {"HostDown"}),
     "disk full": (breaking.disk_full, {"DiskFilling"}),
     "certificate short": (breaking.certificate_short, {"CertificateNearExpiry"}),
+    "journal flooded": (breaking.journal_flooded, {"JournalDropsLines"}),
     "unit failed": (breaking.unit_failed, {"UnitFailed"}),
     "deploy failed": (breaking.deploy_failed, {"ReleaseFailed"}),
     "redis full": (breaking.redis_full, {"RedisMemoryHigh"}),

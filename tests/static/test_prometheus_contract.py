@@ -12,6 +12,7 @@ from bundle import Bundle, law
 DOCUMENT = "docs/prometheus.md"
 FLASK_OPS = "app_skeleton/flask_ops/src/flask_ops"
 LEDGER = "roles/app/files/releasectl/exposition.py"
+LOGS = "roles/exporters/files/log_counts.py"
 CERTIFICATES = "roles/tls/files/tlsctl/telling.py"
 WIRING = "playbooks/group_vars/all.yml"
 TYPES = {"Counter": "counter", "Gauge": "gauge", "_gauge": "gauge", "Histogram": "histogram"}
@@ -89,7 +90,7 @@ def helped(tree: ast.AST) -> dict[str, ast.expr]:
 
 
 def of_ledger(tree: ast.AST) -> Iterator[tuple[str, Family]]:
-    """Yield releasectl's families."""
+    """Yield releasectl's families, or those of logs: each is added with its labels by name."""
     for name, told in helped(tree).items():
         labels = {
             keyword.arg or ""
@@ -115,7 +116,7 @@ def coded(bundle: Bundle) -> Iterator[tuple[str, str, Family]]:
     for path in bundle.below(FLASK_OPS, ".py"):
         tree = ast.parse(bundle.text(path))
         yield from ((path, *each) for each in (*made(tree), *borrowed(tree)))
-    for path, read in ((LEDGER, of_ledger), (CERTIFICATES, of_certificates)):
+    for path, read in ((LEDGER, of_ledger), (LOGS, of_ledger), (CERTIFICATES, of_certificates)):
         yield from ((path, *each) for each in read(ast.parse(bundle.text(path))))
 
 

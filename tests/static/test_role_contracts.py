@@ -7,12 +7,13 @@ from bundle import Bundle, Task, law, variables_in
 from role_readmes import stale
 
 # A role's main.yml converges a host in this order. `release` converges nothing: it asks, and deploys
-# once; `audit` and `logs` only look.
+# once; `audit`, `logs` and `visits` only look.
 VERBS = ("preflight", "install", "configure", "service")
 OTHER_VERBS = {
     "release": ("preflight", "status", "resume", "deploy"),
     "audit": ("preflight", "measure", "report"),
     "logs": ("preflight", "read", "show"),
+    "visits": ("preflight", "install", "report"),
 }
 
 

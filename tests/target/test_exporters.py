@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 KINDS = {"node": 9100, "nginx": 9113, "postgres": 9187, "redis": 9121}
@@ -54,6 +56,7 @@ def test_its_account_alone_is_let_in(watched):
 
 @pytest.mark.long
 def test_figures_are_told(watched):
+    watched.sudo("log-counts")
     wanted = {
         "node": 'node_systemd_unit_state{name="nginx.service",state="active"',
         "nginx": "nginx_up 1",
@@ -62,3 +65,52 @@ def test_figures_are_told(watched):
     }
     for kind, line in wanted.items():
         assert line in watched.sudo(f"curl -sS http://127.0.0.1:{KINDS[kind]}/metrics"), kind
+
+
+def responses(site) -> dict[tuple[str, str], int]:
+    """Return what node exporter tells of the site's answers by origin and status, counted up to now."""
+    site.sudo("log-counts")
+    told = site.sudo("curl -sS http://127.0.0.1:9100/metrics")
+    form = rf'^nginx_http_responses_total{{origin="(\w+)",site="{site.app}",status="(\w+)"}} (\S+)$'
+    return {(who, status): int(float(count)) for who, status, count in re.findall(form, told, re.MULTILINE)}
+
+
+@pytest.mark.long
+def test_answers_of_nginx_alone_are_told_from_the_apps_also_over_a_rotation(watched):
+    before = responses(watched)
+    assert {("edge", status) for status in ("500", "502", "503", "504")} <= before.keys()
+    link, away = f"/srv/{watched.app}/upstream.sock", f"/srv/{watched.app}/upstream.away"
+    assert watched.web.get("/livez").status == 200
+    watched.sudo(f"mv -T {link} {away}")
+    try:
+        statuses = [watched.web.get("/nobody-answers").status for _ in range(2)]
+        watched.sudo("logrotate --force /etc/logrotate.d/nginx")
+        statuses.append(watched.web.get("/nobody-answers").status)
+    finally:
+        watched.sudo(f"mv -T {away} {link}")
+    assert statuses == [502] * 3
+    after = responses(watched)
+    assert after["edge", "502"] - before["edge", "502"] == 3
+    assert after["app", "200"] > before["app", "200"]
+    assert after.get(("app", "502"), 0) == before.get(("app", "502"), 0)
+
+
+@pytest.mark.long
+def test_counting_begins_at_boot_and_says_nothing_of_itself(watched):
+    timer = watched.host.service("log-counts.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    said = "journalctl --quiet --since=-5min --unit=log-counts.service"
+    watched.sudo("systemctl start log-counts.service")
+    assert watched.sudo(said).splitlines() == []
+    # But of a trouble it does, and goes on counting what it can.
+    state = "/var/lib/log-counts/state.json"
+    cursor = """s/"journal": {/"journal": {"cursor": "no cursor", /; s/, "cursor": "s=[^"]*"//"""
+    watched.sudo(f"cp -p {state} {state}.kept && sed -i '{cursor}' {state}")
+    try:
+        assert watched.host.run("systemctl start log-counts.service").rc != 0
+        assert "log-counts: the journal: " in watched.sudo(said)
+    finally:
+        watched.sudo(f"mv {state}.kept {state} && systemctl start log-counts.service")
+    measured = watched.sudo("systemd-analyze security --no-pager log-counts.service | tail -1")
+    assert float(measured.rsplit(":", 1)[1].split()[0]) <= 2.0, measured

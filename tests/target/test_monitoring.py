@@ -17,6 +17,7 @@ PATIENCE_SECONDS = 180
 NOTHING = {
     r" offset |^max_over_time": "it has no past",
     r'alertstate="(pending|firing)"': "nothing is wrong; that Watchdog fires, the page itself says",
+    r"^journal_last_drop": "the journal dropped nothing",
     r'state="failed", .*== 1$': "no unit has failed",
     r'state="(failure|retry)"': "no task has failed",
     r'status=~"5\.\."': "no request has failed",
@@ -97,6 +98,7 @@ def test_pages_tell_what_the_document_names_and_no_more(watched):
     pages = [
         watched.sudo(f"curl -sS http://127.0.0.1:9180{way}/metrics") for way in ("", "/releasectl", "/tls")
     ]
+    pages.append(watched.sudo("cat /var/lib/prometheus/node-exporter/log-counts.prom"))
     told = set(re.findall(r"^# TYPE (\w+) (\w+)$", "".join(pages), re.MULTILINE))
     assert len(told & named) > 15
     assert told - named <= {("flask_exporter_info", "gauge")}

@@ -24,6 +24,8 @@ WINDOWS = {
 WAIT = "10s"
 # A quarter of an hour in which beat or a queue stands still. Beat looks at its schedule every five seconds.
 STANDSTILL = (" > 900", " > 25")
+# For how long a drop of the journal's is told.
+REMEMBERED = (" < 1800", " < 40")
 # The first word about an alert waits, as in production, for another one that makes it needless.
 ROUTE_TIMES = (("group_wait: 30s", "group_wait: 10s"), ("group_interval: 5m", "group_interval: 5s"))
 
@@ -44,7 +46,7 @@ def _rewrite(site: Site, path: str, change: Callable[[str], str]) -> None:
 def _sooner(rules: str) -> str:
     rules = re.sub(r"(\[|offset )(\d+[mhd])\b", lambda found: found[1] + WINDOWS[found[2]], rules)
     rules = re.sub(r"for: \d+m\b", f"for: {WAIT}", rules)
-    return rules.replace(*STANDSTILL)
+    return rules.replace(*STANDSTILL).replace(*REMEMBERED)
 
 
 def _told_sooner(routes: str) -> str:

@@ -267,3 +267,31 @@ log.warning("%d", "word")
     assert (failed["logger"], failed["level"]) == ("flask_ops.uncaught", "error")
     assert "failed on a record of file" in failed["event"]
     assert "TypeError" in failed["exception"]
+
+
+def test_journal_is_told_how_bad_a_line_is_and_nobody_else():
+    script = """
+import logging
+from flask_ops import logs
+logs.take_over("debug")
+for level in logs.LEVELS:
+    logging.getLogger("app").log(logging.getLevelNamesMapping()[level.upper()], "<0>%s", level)
+"""
+
+    def written(stream):
+        """Return what stands in front of a line, by level; `stream` is the journal's, as systemd names it."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            found = os.fstat(theirs.fileno())
+            env = {**os.environ, "JOURNAL_STREAM": stream or f"{found.st_dev}:{found.st_ino}"}
+            subprocess.run([sys.executable, "-c", script], stdout=theirs, env=env, check=True, timeout=30)
+            theirs.close()
+            text = ours.makefile().read()
+        parts = [line.partition("{") for line in text.splitlines()]
+        lines = [(front, json.loads(brace + rest)) for front, brace, rest in parts]
+        return {line["level"]: front for front, line in lines if line["logger"] == "app"}
+
+    told = {"debug": "<7>", "info": "", "warning": "<4>", "error": "<3>", "critical": "<2>"}
+    assert written("") == told
+    # Stdout was sent elsewhere since.
+    assert written("1:1") == dict.fromkeys(told, "")

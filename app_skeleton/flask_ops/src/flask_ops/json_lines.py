@@ -12,8 +12,9 @@ from . import scrub
 
 #: Several processes write to one unix socket, journald's, and Linux lets nobody between up to 32 KiB of one
 #: write (unix_stream_sendmsg, UNIX_SKB_FRAGS_SZ). journald itself would split a line at 48 KiB
-#: (journald.conf(5), LineMax). Either way the parts are no JSON. One byte is the end of the line.
-LINE_LIMIT_BYTES = 32 * 1024 - 1
+#: (journald.conf(5), LineMax). Either way the parts are no JSON. One byte is the end of the line, three
+#: in front of it may say how bad it is.
+LINE_LIMIT_BYTES = 32 * 1024 - 4
 #: Every line has these, in this order, and nothing an app logs can stand in their place.
 FIRST = ("timestamp", "level", "event", "logger", "request_id", "release", "service")
 RESERVED = frozenset({*FIRST, "exception", "stack", "truncated", "format_error"})

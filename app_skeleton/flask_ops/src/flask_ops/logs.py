@@ -71,7 +71,7 @@ class LineHandler(logging.Handler):
         except Exception as error:
             words = f"{records.message(record)['event']} [the rest cannot be shown: {type(error).__name__}]"
             line = self.format(logging.LogRecord(record.name, record.levelno, "", 0, words, None, None))
-        stdio.write_line(line, self._stdout)
+        stdio.write_line(line, self._stdout, record.levelno)
 
 
 def dict_config(level: str, *, console: bool = False) -> dict[str, Any]:

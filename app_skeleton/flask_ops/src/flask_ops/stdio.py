@@ -23,11 +23,22 @@ unfinished: dict[tuple[str, int], bytearray] = {}
 #: Longer text is not waited for; nor is that of so many threads, most of which have ended by then.
 _LONGEST_BYTES, _MOST_UNFINISHED = 64 * 1024, 1000
 _LEVELS = {"stdout": logging.INFO, "stderr": logging.WARNING}
+#: How journald is told how bad a line is, from which level on (sd-daemon(3)); it takes them off again. What
+#: is too much it drops of each kind by itself (journald-rate-limit.c): errors outlast a flood of other lines.
+#: One that says nothing is info to it.
+_PRIORITIES = (
+    (logging.CRITICAL, b"<2>"),
+    (logging.ERROR, b"<3>"),
+    (logging.WARNING, b"<4>"),
+    (logging.INFO, b""),
+)
+_DEBUG = b"<7>"
 _TRACEBACK = "Traceback (most recent call last):"
 
 _real: dict[str, TextIO] = {}
 _handler: logging.Handler | None = None
 _least_level = logging.INFO
+_to_journal = False
 
 
 class _Raw(io.RawIOBase):
@@ -99,10 +110,11 @@ def capture(handler: logging.Handler, level: int = logging.INFO) -> None:
     :param level: the least one written. What is printed to stdout counts as info, to stderr as a warning, a
         traceback as an error.
     """
-    global _handler, _least_level
+    global _handler, _least_level, _to_journal
     _handler, _least_level = handler, level
     if _real:
         return
+    _to_journal = _leads_to_journal(sys.stdout.fileno())
     for name in _LEVELS:
         _real[name] = getattr(sys, name)
         raw = _Raw(name, getattr(sys, name).fileno())
@@ -122,7 +134,21 @@ def is_standard(stream: object) -> bool:
     return any(stream is one for one in [*streams, getattr(flask_logging, "wsgi_errors_stream", None)])
 
 
-def write_line(line: str, stdout: TextIO) -> None:
+def _leads_to_journal(descriptor: int) -> bool:
+    """Return whether it still is what systemd connected to the journal (systemd.exec(5))."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _priority(level: int) -> bytes:
+    """Return what stands in front of a line for journald."""
+    return next((told for least, told in _PRIORITIES if level >= least), _DEBUG)
+
+
+def write_line(line: str, stdout: TextIO, level: int = logging.INFO) -> None:
     """Write one line to the real stdout, in one piece: other workers write to it too.
 
     A file and journald's socket keep it whole; a pipe does so up to 4 KiB (pipe(7), PIPE_BUF). A journal that
@@ -130,13 +156,15 @@ def write_line(line: str, stdout: TextIO) -> None:
 
     :param line: ASCII without an end of line.
     :param stdout: where to write it while nothing is captured.
+    :param level: how bad it is, for the journal.
     """
     stream = _real.get("stdout")
     if stream is None:
         stdout.write(line + "\n")
         stdout.flush()
         return
-    data = memoryview(line.encode("ascii", "backslashreplace") + b"\n")
+    told = _priority(level) if _to_journal else b""
+    data = memoryview(told + line.encode("ascii", "backslashreplace") + b"\n")
     try:
         while data:
             data = data[os.write(stream.fileno(), data) :]
