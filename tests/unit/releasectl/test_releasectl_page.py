@@ -418,6 +418,7 @@ def test_certificates_have_their_days_left(apphost, render):
         ("served", -1),
     ]
     assert {one["last_renewal_ok"] for one in shown.told["certificates"]} == {False}
+    assert {one["renewal_overdue"] for one in shown.told["certificates"]} == {False}
     assert "disk 60" in shown.page.text
     path.unlink()
     assert "No such file" in render().told["unknown"]["certificates"]

@@ -45,6 +45,8 @@ tbody th { font-weight: normal }
   tr { display: block; padding: .35rem 0; border-bottom: 1px solid var(--line) }
   tbody th, td { display: flex; gap: .6rem; justify-content: space-between; padding: .05rem 0; border: 0 }
   tbody th { font-weight: 600 }
+  td.none { display: none }
+  td > span { text-align: right }
   td::before { content: attr(data-of); color: var(--quiet); white-space: nowrap }
 }
 """
@@ -205,7 +207,8 @@ def _certificates(found: list[dict]) -> str:
     rows = []
     for each in found:
         days, renewed = each["days_left"], each["last_renewal_ok"]
-        mood = "hot" if days < 3 else "warm" if days < 14 else "good"
+        late = each["renewal_overdue"]
+        mood = "hot" if days < 0 or (late and days < 3) else "warm" if late else "good"
         last = ("", "") if renewed is None else ("ok", "good") if renewed else ("failed", "hot")
         rows.append(
             [each["where"], (str(days), mood), _time(each["not_after"]), _time(each["renewal_due"]), last]
@@ -247,7 +250,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 def _cell(number: int, head: str, cell: Cell) -> str:
     words, mood = cell if isinstance(cell, tuple) else (cell, "")
     shown = f'<span class="{mood}">{_e(words)}</span>' if mood else f"<span>{_e(words)}</span>"
-    return f'<th scope="row">{shown}</th>' if number == 0 else f'<td data-of="{_e(head)}">{shown}</td>'
+    if number == 0:
+        return f'<th scope="row">{shown}</th>'
+    # Which a narrow screen has no room for.
+    none = "" if words else ' class="none"'
+    return f'<td data-of="{_e(head)}"{none}>{shown}</td>'
 
 
 def _section(title: str, body: str) -> str:

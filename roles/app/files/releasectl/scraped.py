@@ -90,13 +90,14 @@ def certificates(path: str) -> list[dict]:
         told = list(samples(Path(path).read_text(), ends, due, last))
     except OSError as error:
         raise Failed(f"{path}: {error.strerror}") from error
-    one = {name: value for name, _, value in told if name != ends}
+    now, one = time.time(), {name: value for name, _, value in told if name != ends}
     found = [
         {
             "where": labels.get("where", ""),
             "not_after": clock.stamp(value),
-            "days_left": math.floor((value - time.time()) / DAY_SECONDS),
+            "days_left": math.floor((value - now) / DAY_SECONDS),
             "renewal_due": clock.stamp(one[due]) if due in one else None,
+            "renewal_overdue": now > one.get(due, now),
             "last_renewal_ok": bool(one[last]) if last in one else None,
         }
         for name, labels, value in told
