@@ -148,7 +148,7 @@ def _problems(found: list[dict]) -> str:
 
 def _checks(found: list[dict]) -> str:
     if not found:
-        return _line("quiet", "None was answered.")
+        return _line("quiet", "The app told of none.")
     # Which the public is not told.
     timed = "duration_ms" in found[0]
     rows = [[each["id"], (each["state"], _mood(each["state"]))] for each in found]
