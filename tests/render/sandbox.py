@@ -48,6 +48,7 @@ for app in "$@"; do
     cp /bin/true "$home/venv/bin/python"
     touch "$home/release.json" "$home/release.env"
 done
+cp /bin/true /usr/local/sbin/releasectl
 getent group redis >/dev/null || groupadd --system redis
 """
 

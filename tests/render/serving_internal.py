@@ -49,6 +49,11 @@ def serve(site):
         (root / link).unlink(missing_ok=True)
         (root / link).symlink_to(path)
     (root / "releasectl.prom").write_text("releasectl_deploys 1\n")
+    status = Path(f"/run/{site['app']}/status")
+    status.mkdir(parents=True, exist_ok=True)
+    for kind in ("html", "json"):
+        (status / f"index.{kind}").write_text("who deployed")
+        (status / f"public.{kind}").write_text("up")
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from consoled import LOG, Consoled
-from rendering import INVENTORY, WATCHED, render
+from rendering import INVENTORY, ROOT, WATCHED, render
 from testbed import consoles
 from testbed.consoles import NAMES, Page
+
+sys.path.insert(0, str(ROOT / "roles/app/files"))
+
+from releasectl import scraped
 
 FOREIGN = "%22%7D)%3Cscript%3E%60"
 
@@ -50,6 +56,15 @@ def test_every_expression_of_a_console_has_data(prometheus, asked):
 
 def test_no_expression_is_written_that_was_not_asked(asked):
     assert consoles.never_asked(set().union(*asked.values())) == []
+
+
+def test_status_page_finds_what_is_left_of_each_goal(prometheus):
+    """By releasectl's own expressions: over availability, latency and tasks, as the console has them."""
+    asked = [each.format(app="inbox") for each in (scraped.GOALS, scraped.BAD_SHARES)]
+    for expression, found in prometheus.query(*asked).items():
+        goals = {sample["metric"]["slo"] for sample in found}
+        assert goals == {"availability", "latency", "tasks"}, expression
+        assert all(0 < float(sample["value"][1]) < 1 for sample in found), expression
 
 
 @pytest.mark.parametrize("name", NAMES)

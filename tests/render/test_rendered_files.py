@@ -19,6 +19,7 @@ RELEASECTL_KEYS = {
     "drain_timeout_seconds", "stop_timeout_seconds", "migrate_timeout_seconds", "edge", "keep_free_mb",
     "companions", "worker_stop_timeout_seconds", "migrate_skip",
     "access_log", "bake_seconds", "bake_error_share", "bake_slowdown",
+    "page_every_seconds", "page_certificates", "page_prometheus",
     "warm_seconds", "hooks", "hook_timeout_seconds", "credentials_encrypted",
 }  # fmt: skip
 
@@ -345,3 +346,28 @@ def test_port_of_another_app_is_found_before_nginx_would_refuse_it(rendered, por
     sites = rendered.hosts["board-13"].root / "etc/nginx/sites-enabled"
     done = subprocess.run(["grep", "-rlE", words, sites], capture_output=True, text=True, check=False)
     assert done.returncode == (0 if taken else 1), done.stdout + done.stderr
+
+
+def test_status_page_is_rendered_where_nginx_reads_it(host):
+    service = host.read(f"/etc/systemd/system/{host.app}-status.service")
+    command = f"/usr/local/sbin/releasectl --app {host.app} page --to /run/{host.app}/status"
+    assert re.findall(r"^ExecStart=(.*)$", service, re.MULTILINE) == [command]
+    assert f"\nRuntimeDirectory={host.app}/status\n" in service
+    told = json.loads(host.read(f"/etc/releasectl/{host.app}.json"))
+    timer = host.read(f"/etc/systemd/system/{host.app}-status.timer")
+    assert f"\nOnUnitActiveSec={told['page_every_seconds']:.0f}s\n" in timer
+    assert told["page_certificates"] == f"/var/lib/tlsctl/{host.app}/metrics.prom"
+    internal = host.read(f"/etc/nginx/sites-enabled/{host.app}.internal.conf")
+    assert re.findall(r"alias (/run/\S+);", internal) == [
+        f"/run/{host.app}/status/index.{kind}" for kind in ("html", "json")
+    ]
+
+
+def test_public_has_no_status_page_but_where_it_was_asked_for(host):
+    public = host.read(f"/etc/nginx/snippets/{host.app}.status.conf")
+    found = dict(re.findall(r"location = (\S+) \{\n\s+alias (\S+);", public))
+    folder = f"/run/{host.app}/status/public"
+    assert found == (
+        {"/how/it.is": f"{folder}.html", "/how/it.is.json": f"{folder}.json"} if host.odd else {}
+    )
+    assert "index." not in public + host.site

@@ -34,7 +34,7 @@ def test_nginx_reads_each_site_and_no_other(sandbox):
 
 
 def test_systemd_takes_every_unit_without_a_word(sandbox):
-    assert len(sandbox.units) == 7 * len(sandbox.apps)
+    assert len(sandbox.units) == 9 * len(sandbox.apps)
     done = sandbox.run("systemd-analyze", "verify", *sandbox.units)
     said_nothing(done)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_serving import described
 
-PAGES = ["/metrics", "/readyz", "/nginx_status", "/releasectl/metrics", "/-/ops.d/metrics"]
+PAGES = ["/metrics", "/readyz", "/nginx_status", "/releasectl/metrics", "/status", "/-/ops.d/metrics"]
 WAYS = [
     "/PAGE", "/PAGE/", "//PAGE", "///PAGE", "/./PAGE", "/x/../PAGE", "/x/y/../../PAGE", "/../PAGE",
     "/%2e/PAGE",
@@ -29,7 +29,7 @@ CLAIMS = [
     ["X-Original-URL: /metrics", "X-Rewrite-URL: /metrics", "X-Ops-Internal: 1"],
     ["X-Forwarded-Host: 127.0.0.1:9180", "X-Forwarded-Port: 9180"],
 ]  # fmt: skip
-MARKS = ["an internal page", "releasectl_deploys", "Active connections"]
+MARKS = ["an internal page", "releasectl_deploys", "Active connections", "who deployed"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_no_way_to_write_it_shows_an_internal_page_in_public(told, say):
 
 def test_internal_listener_shows_what_the_public_ones_do_not(told):
     for site in told:
-        marks = {"/nginx_status": MARKS[2], "/releasectl/metrics": MARKS[1]}
-        assert set(site["inside"]) == set(PAGES[:4])
+        marks = {"/nginx_status": MARKS[2], "/releasectl/metrics": MARKS[1], "/status": MARKS[3]}
+        assert set(site["inside"]) == set(PAGES[:5])
         for page, said in site["inside"].items():
             assert marks.get(page, MARKS[0]) in said, (page, said)

@@ -8,6 +8,8 @@ import re
 import secrets
 import socket
 import ssl
+import time
+from datetime import datetime
 
 import pytest
 from testbed.sites import until
@@ -134,6 +136,33 @@ def test_readiness_tells_details_inside_alone(host, web):
     assert status == 200, body
     assert "checks" in json.loads(body)
     assert "checks" not in web.get("/readyz", headers={"X-Ops-Internal": "1"}).json()
+
+
+def test_status_page_is_fresh_knows_all_and_is_shown_inside_alone(host, app, web, active):
+    status, body = ask_inside(host, "/status.json")
+    assert status == 200, body
+    told = json.loads(body)
+    age = time.time() - datetime.fromisoformat(told["rendered_at"]).timestamp()
+    assert -5 < age < told["rendered_every_seconds"] + 30, body
+    # A Prometheus is where somebody watches, and nowhere else.
+    assert set(told["unknown"]) <= {"budgets"}, told["unknown"]
+    assert (told["state"], told["releases"]["active"]) == ("up", active)
+    assert told["workers"]["up"] == len(told["workers"]["started"]) > 0
+    assert {check["state"] for check in told["readiness"]["checks"]} == {"ok"}
+    assert f"{app}-web@{active}.service" in {unit["unit"] for unit in told["units"]}
+    assert {one["where"] for one in told["certificates"]} == {"disk", "served"}
+    assert told["deploys"]["entries"][0]["by"]
+    status, page = ask_inside(host, "/status")
+    assert status == 200
+    assert told["host"] in page
+    assert "<script" not in page
+    assert told["host"] not in web.get("/status").text
+
+
+def test_status_page_is_rendered_without_a_complaint(host, app):
+    said = host.check_output(f"journalctl -u {app}-status.service -p err -b --no-pager -q -o cat")
+    assert said == ""
+    assert host.check_output(f"systemctl is-enabled {app}-status.timer") == "enabled"
 
 
 def test_internal_listener_serves_no_page_of_the_app(host):

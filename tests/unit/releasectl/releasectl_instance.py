@@ -29,6 +29,8 @@ def answer(path):
     if path == "/version" and behaviour.get("crash_on_traffic"):
         print("Segmentation fault (core dumped)", flush=True)
         os._exit(139)
+    if path == behaviour.get("prefix", "") + "/metrics" and "metrics" in behaviour:
+        return 200, behaviour["metrics"].replace("RELEASE", release), False
     if path == "/slow":
         time.sleep(1)
     draining = drain_file.exists()
@@ -42,6 +44,8 @@ def answer(path):
         if (folder.parents[1] / "heads.json").exists():
             found = {"heads": json.loads((folder.parents[1] / "heads.json").read_text())}
             body["checks"] = [{"id": "redis"}, {"id": "database", "found": found}]
+        if "checks" in behaviour:
+            body["checks"] = behaviour["checks"]
         body["status"] = "ready" if ready else "draining" if draining else "not_ready"
     if path == "/version" and behaviour.get("edge_status"):
         status, body = behaviour["edge_status"], {}

@@ -28,6 +28,7 @@ from releasectl import (
     locking,
     maintenance,
     migration,
+    page,
     pruning,
     running,
     schema,
@@ -130,6 +131,10 @@ def _add_looks(add: Callable) -> None:
     lines.add_argument("--status", help="nginx's alone, of answers with it: 502, or 5xx")
     lines.add_argument("--grep", metavar="TEXT", help="with this text, upper and lower case alike")
     lines.add_argument("--lines", help=f"how many, the newest ({wanted.LINES})")
+    shown = add(
+        "page", lambda host, told: page.render(host, told.to), "render the status page", mutates=False
+    )
+    shown.add_argument("--to", type=Path, metavar="DIR", required=True, help="a folder that is there")
     run = add("run", lambda host, told: running.run(host, told.words), "run the app's command", mutates=False)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="flask users list, say")
 

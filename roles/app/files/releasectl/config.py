@@ -76,6 +76,12 @@ class Settings:
     bake_slowdown: float = 3
     # Whether `migrate` starts nothing when the database has all that the release expands.
     migrate_skip: bool = True
+    # How often the status page is rendered, which it says; by a timer that reads no settings.
+    page_every_seconds: float = 60
+    # What tlsctl tells Prometheus of the certificate; empty: nothing looks after one here.
+    page_certificates: str = ""
+    # A Prometheus on this host; empty: there is none.
+    page_prometheus: str = ""
     # Whether the secrets on disk are encrypted for this host.
     credentials_encrypted: bool = False
 
@@ -213,6 +219,16 @@ def _edge_problem(value: object) -> str:
     return "" if host and port.isdigit() else "'connect' is not host:port"
 
 
+def _path_or_none_problem(value: object) -> str:
+    return "" if value == "" else _path_problem(value)
+
+
+def _address_problem(value: object) -> str:
+    url = urlsplit(value) if isinstance(value, str) else None
+    good = url is not None and (value == "" or (url.scheme == "http" and url.hostname))
+    return "" if good else "is neither empty nor an http address"
+
+
 # Where the kind alone does not tell what is right.
 _OWN_CHECKS = {
     "ops_prefix": _prefix_problem,
@@ -221,6 +237,8 @@ _OWN_CHECKS = {
     "warm_seconds": _duration_problem,
     "bake_error_share": _share_problem,
     "bake_slowdown": _factor_problem,
+    "page_certificates": _path_or_none_problem,
+    "page_prometheus": _address_problem,
 }
 
 

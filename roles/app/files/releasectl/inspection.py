@@ -1,4 +1,4 @@
-"""Look at everything and touch nothing: `status`, `list` and `log`."""
+"""Look at everything and touch nothing: `status`, `list` and `log`, and what the status page shows of it."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ def releases(host: Host, history: schema.History, heads: list[str] | None) -> li
         }
         for release_id in layout.staged()
     ]
+
+
+def problems(host: Host) -> list[dict]:
+    """Return what does not add up, each with the command that repairs it."""
+    active = host.layout.active()
+    return _problems(host, active, _serving(host, active))
 
 
 def _serving(host: Host, active: str | None) -> dict | None:

@@ -15,6 +15,7 @@ from releasectl.config import Edge
 # Short, because a crash is only looked for between two questions; what takes longer is asked again.
 PROBE_SECONDS = 2
 LONGEST_BODY = 64 * 1024
+LONGEST_METRICS = 8 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,15 @@ def instance(path: Path, prefix: str = "") -> Answer:
     :param prefix: what stands before `/readyz`.
     """
     return _ask(_UnixConnection(path), f"{prefix}/readyz", "localhost")
+
+
+def metrics(path: Path, prefix: str = "") -> Answer:
+    """Ask an instance on its own socket what it tells Prometheus.
+
+    :param path: the instance's unix socket.
+    :param prefix: what stands before `/metrics`.
+    """
+    return _ask(_UnixConnection(path), f"{prefix}/metrics", "localhost", LONGEST_METRICS)
 
 
 def edge(where: Edge) -> Answer:
@@ -92,11 +102,13 @@ class _EdgeConnection(http.client.HTTPConnection):
             self.sock = context.wrap_socket(self.sock, server_hostname=self._url.hostname)
 
 
-def _ask(connection: http.client.HTTPConnection, target: str, host: str) -> Answer:
+def _ask(
+    connection: http.client.HTTPConnection, target: str, host: str, longest: int = LONGEST_BODY
+) -> Answer:
     try:
         connection.request("GET", target, headers={"Host": host, "Connection": "close"})
         response = connection.getresponse()
-        text = response.read(LONGEST_BODY).decode(errors="replace")
+        text = response.read(longest).decode(errors="replace")
         return Answer(response.status, records.parse(text) or {}, text)
     except (OSError, http.client.HTTPException) as error:
         return Answer(None, {}, f"no answer: {error or type(error).__name__}")
