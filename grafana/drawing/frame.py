@@ -23,12 +23,12 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from drawing.consoles import APP, HOSTS
+from drawing.consoles import APP
 from drawing.panels import SOURCE
 
 TAG = "flask-app"
 # What changes which release answers; in milliseconds, as Grafana wants it.
-DEPLOYS = f'releasectl_last_command_timestamp_seconds{{command=~"activate|rollback|canary", {HOSTS}}} * 1000'
+DEPLOYS = f'releasectl_last_command_timestamp_seconds{{command=~"activate|rollback|canary", {APP}}} * 1000'
 Rows = dict[str, Iterable[Builder[Panel]]]
 
 
