@@ -118,7 +118,6 @@ def _workers() -> list:
         'sum by (instance) (node_systemd_unit_state{name=~"$app-worker@.+", state="active", ' + HOSTS + "})"
     )
     busy = f"sum by (instance) (rate(flask_ops_task_duration_seconds_sum{{{HOSTS}}}[5m]))"
-    ticked = f"time() - max by (instance) (flask_ops_beat_last_tick_timestamp_seconds{{{HOSTS}}})"
     return [
         curves(
             "Workers' units", COUNT, "Active, as systemd sees them.", named("{{instance}}", running), wide=8
@@ -127,8 +126,8 @@ def _workers() -> list:
         curves(
             "Beat last looked at its schedule",
             SECONDS,
-            "Of several hosts one ticks. The line: BeatSilent, where no host has for as long.",
-            named("{{instance}}", ticked),
+            "Of several hosts one does. The line: BeatSilent.",
+            _beat(),
             wide=8,
             limits=((SILENT_SECONDS, HOT),),
         ),
