@@ -122,7 +122,7 @@ bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (A
 bench-monitoring: venv ## Measure what watching costs the host of `make up`
 	PYTHONPATH=tests .venv/bin/python -m bench.monitoring --inventory $(INVENTORY) $(if $(HOST),--host $(HOST) )$(ARGS)
 
-.PHONY: venv venv-dev lock clean
+.PHONY: venv venv-dev lock dashboards clean
 venv: ## Make .venv for the controller (part of every command above)
 	@$(TARGET_HOST) venv $(CONTROLLER_LOCKS)
 
@@ -135,6 +135,9 @@ lock: venv ## Resolve requirements/*.in anew (ARGS=--upgrade takes newer version
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS) \
 	    --output-file requirements/$$name.txt requirements/$$name.in || exit; \
 	done
+
+dashboards: venv-dev ## Write the dashboards for Grafana anew
+	PYTHONPATH=grafana .venv/bin/python -m drawing
 
 clean: ## Remove what `make down` keeps: images, .cache, .venv
 	@$(TARGET_HOST) clean

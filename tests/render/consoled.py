@@ -7,7 +7,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from testbed import consoles
 from testbed.consoles import Answer
@@ -66,6 +65,7 @@ def of_app(now: float) -> Iterator[Series]:
             yield from histogram(name, {**labels, "url_rule": route}, rate * part)
         yield "flask_http_request_total", {**at, "method": "GET", "status": "200"}, grows(16 * part)
         yield "flask_http_request_total", {**at, "method": "GET", "status": "500"}, grows(0.02 * part)
+        yield "flask_ops_requests_timed_out_total", at, grows(0.001)
         yield "flask_ops_workers", at, still(4)
         yield "flask_ops_worker_start_time_seconds", {**at, "worker": "0"}, still(now - 3 * DAY * part)
         yield "flask_ops_in_flight_requests", at, level(3 * part)
@@ -94,6 +94,9 @@ def of_app(now: float) -> Iterator[Series]:
         yield "releasectl_last_command_timestamp_seconds", labels, still(now - ago)
         yield "releasectl_last_command_exit_code", labels, still(exit_code)
         yield "releasectl_last_command_duration_seconds", labels, still(41.5)
+        yield "releasectl_last_command_phase_seconds", {**labels, "phase": "drain"}, still(30)
+        yield "releasectl_commands_total", {**labels, "result": "done"}, grows(0.0001)
+    yield "releasectl_maintenance", at, still(0)
     yield "probe_success", {**WEB, "job": "site"}, still(1)
 
 
@@ -231,13 +234,13 @@ class Consoled(Tools):
         (self.folder / "pages.json").write_text(json.dumps(pages))
         return consoles.answers(self.output("python3", "-c", consoles.ASK, "/tests/pages.json"))
 
-    def query(self, *expressions: str) -> dict[str, list[Any]]:
-        """Return the samples each expression yields now."""
-        return consoles.samples(expressions, self.get(*consoles.queries(expressions)))
+    def empty(self, *expressions: str) -> list[str]:
+        """Return the expressions that yield nothing now."""
+        return consoles.empty(expressions, self.get(*consoles.queries(expressions)))
 
     def has(self, expression: str) -> bool:
         """Tell whether Prometheus answers, with data."""
         try:
-            return bool(self.query(expression)[expression])
+            return not self.empty(expression)
         except AssertionError:
             return False

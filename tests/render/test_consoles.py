@@ -1,4 +1,4 @@
-"""Prometheus of Debian 12 and 13 makes each console into a page whose every figure has data."""
+"""Prometheus of Debian 12 and 13 makes consoles into pages; it has data for what they and dashboards ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 from consoled import LOG, Consoled
 from rendering import INVENTORY, ROOT, WATCHED, render
-from testbed import consoles
+from testbed import consoles, dashboards
 from testbed.consoles import NAMES, Page
 
 sys.path.insert(0, str(ROOT / "roles/app/files"))
@@ -51,7 +51,23 @@ def test_console_has_data_for_each_of_its_figures(prometheus, name):
 def test_every_expression_of_a_console_has_data(prometheus, asked):
     for name, expressions in asked.items():
         assert len(expressions) >= 3, name
-        assert [each for each, found in prometheus.query(*expressions).items() if not found] == [], name
+        assert prometheus.empty(*expressions) == [], name
+
+
+@pytest.mark.parametrize("name", dashboards.NAMES)
+def test_every_expression_of_a_dashboard_has_data(prometheus, name):
+    expressions = dashboards.expressions(name, "inbox")
+    assert len(expressions) > 10
+    assert prometheus.empty(*expressions) == []
+
+
+@pytest.mark.parametrize("name", dashboards.NAMES)
+def test_a_dashboard_knows_nothing_of_an_app_that_is_not_there(prometheus, name):
+    expressions = dashboards.expressions(name, "nobody")
+    # The variable that offers the apps, and what counts failures from 0, are about no app.
+    about = [each for each in expressions if "nobody" in each and not each.endswith("or vector(0)")]
+    assert len(about) > 10
+    assert prometheus.empty(*about) == about
 
 
 def test_no_expression_is_written_that_was_not_asked(asked):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import test_addresses
 import test_alerts
+import test_dashboards
 import test_documents
 import test_file_sizes
 import test_handler_rules
@@ -28,6 +29,7 @@ from bundle import Bundle
 MODULES = [
     test_addresses,
     test_alerts,
+    test_dashboards,
     test_documents,
     test_file_sizes,
     test_handler_rules,
@@ -104,6 +106,15 @@ KEYS = "test_host_keys_are_always_checked"
 LOCKS = "test_locks_carry_hashes_and_no_index"
 LINKS = "test_links_lead_somewhere"
 FAMILIES = "test_document_names_every_family_with_its_type_and_labels"
+DRAWN = "test_dashboards_are_what_the_generator_draws"
+BOARDS = "grafana/dashboards/"
+SHOWS = "test_every_panel_says_what_it_shows"
+TOLD_APART = "test_every_dashboard_is_told_from_the_others"
+CHOOSE = "test_every_dashboard_lets_choose_source_app_and_host"
+PROMQL = "test_every_expression_of_a_dashboard_parses"
+ASKS = "test_dashboards_ask_for_nothing_the_document_does_not_name"
+OTHERS = "test_document_names_the_series_of_others_that_are_read"
+LIES = "test_no_panel_lies_on_another"
 SAYS = "test_every_alert_says_how_urgent_it_is_and_what_it_means"
 RUNBOOK = "test_every_alert_has_a_runbook"
 BOTH = "test_every_alert_is_tested_to_fire_and_to_stay_quiet"
@@ -431,6 +442,71 @@ SPOILS = [
         "LAG_BUCKETS = (",
         "the event loop",
     ),
+    Spoil(DRAWN, f"{BOARDS}redis.json", "Past maxclients.", "Past what?", "run `make dashboards`"),
+    after(f"{BOARDS}old.json", "{}", DRAWN, "is drawn by nobody"),
+    Spoil(TOLD_APART, f"{BOARDS}redis.json", "flask-app-redis", "flask-app-hosts", "that of"),
+    Spoil(TOLD_APART, f"{BOARDS}redis.json", "flask-app-redis", "", "has no uid"),
+    Spoil(TOLD_APART, f"{BOARDS}redis.json", "flask-app-redis", "flask/app", "takes no uid"),
+    Spoil(TOLD_APART, f"{BOARDS}redis.json", '"uid": "flask', '"id": 7,\n "uid": "flask', "has an id"),
+    Spoil(CHOOSE, f"{BOARDS}redis.json", '"name": "instance"', '"name": "host"', "its variables are"),
+    Spoil(CHOOSE, f"{BOARDS}redis.json", r"\$\{datasource\}", "P1809F7CD0C75ACF3", "the chosen data source"),
+    Spoil(SHOWS, f"{BOARDS}redis.json", '"title": "Keys"', '"title": ""', "has no title"),
+    Spoil(
+        SHOWS, f"{BOARDS}redis.json", '"In all databases.', '"", "was": "', "panel Keys has no description"
+    ),
+    Spoil(
+        SHOWS, f"{BOARDS}redis.json", '"unit": "bytes"', '"unit": "octets"', "panel Memory used has the unit"
+    ),
+    Spoil(SHOWS, f"{BOARDS}redis.json", '"thresholds": ', '"limits": ', "panel Answers has no thresholds"),
+    Spoil(SHOWS, f"{BOARDS}redis.json", '"color": "red"', '"color": "green"', "nothing looks different"),
+    Spoil(
+        "test_no_curve_reads_a_month_for_each_of_its_points",
+        f"{BOARDS}redis.json",
+        r"\[5m\]",
+        "[30d]",
+        "more than a day",
+    ),
+    Spoil(SHOWS, f"{BOARDS}redis.json", '"legendFormat": "Keys"', '"legendFormat": ""', "does not name its"),
+    Spoil(
+        SHOWS, f"{BOARDS}hosts.json", '"value": "suffix: x"', '"value": "x"', "panel Hosts has the unit 'x'"
+    ),
+    Spoil(LIES, f"{BOARDS}redis.json", '"w": 4,\n    "x": 4', '"w": 4,\n    "x": 3', "lies on"),
+    Spoil(
+        LIES, f"{BOARDS}redis.json", '"w": 8,\n    "x": 16', '"w": 9,\n    "x": 16', "beyond the right edge"
+    ),
+    Spoil(LIES, f"{BOARDS}redis.json", '"id": 3', '"id": 2', "two panels have one id"),
+    Spoil(
+        "test_every_legend_names_labels_that_there_are",
+        f"{BOARDS}redis.json",
+        r"\{\{db\}\}",
+        "{{database}}",
+        "names series by database",
+    ),
+    Spoil(PROMQL, f"{BOARDS}redis.json", r"sum by \(db\) \(", "sum by (db) ((", "is no PromQL"),
+    Spoil(
+        PROMQL, f"{BOARDS}redis.json", r"\[5m\]", "[$__rate_interval]", "no dashboard offers: __rate_interval"
+    ),
+    Spoil(ASKS, f"{BOARDS}redis.json", "redis_db_keys", "redis_db_key", "asks for redis_db_key, of which"),
+    Spoil(
+        ASKS, f"{BOARDS}tasks.json", "flask_ops_tasks_total", "flask_ops_task_total", "flask_ops_task_total,"
+    ),
+    Spoil(ASKS, f"{BOARDS}tasks.json", r"\{state=~", "{status=~", "flask_ops_tasks_total by status"),
+    Spoil(
+        ASKS,
+        "docs/prometheus.md",
+        r"(?m)^\| `app:queue_tasks:max` .*\n",
+        "",
+        "asks for app:queue_tasks:max, of",
+    ),
+    Spoil(
+        "test_dashboards_ask_about_the_chosen_app",
+        f"{BOARDS}redis.json",
+        r', app=\\"\$app\\"',
+        "",
+        "of every app",
+    ),
+    Spoil(OTHERS, "docs/prometheus.md", "`node_load1`", "`node_load15`", "names node_load15, which nothing"),
+    Spoil(OTHERS, "prometheus/rules/hosts.yml", "nginx_up == 0", "nginx_down == 0", "reads nginx_down"),
     after("docs/new.md", "[gone](gone.md)\n", LINKS, "links to gone.md"),
     after("docs/new.md", "# One\n[here](#two)\n", LINKS, "links to #two"),
     after(

@@ -61,6 +61,14 @@ def samples(expressions: Iterable[str], told: Iterable[Answer]) -> dict[str, lis
     return found
 
 
+def empty(expressions: Iterable[str], told: Iterable[Answer]) -> list[str]:
+    """Return the expressions that have no samples.
+
+    Raises AssertionError as `samples` does.
+    """
+    return [each for each, found in samples(expressions, told).items() if not found]
+
+
 def asked(log: str) -> dict[str, set[str]]:
     """Return the expressions that each console asked for, from Prometheus' log of queries."""
     found: dict[str, set[str]] = {name: set() for name in NAMES}

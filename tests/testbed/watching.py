@@ -65,6 +65,11 @@ def pages(site: Site, addresses: Sequence[str]) -> list[Answer]:
     return consoles.answers(told)
 
 
+def empty(site: Site, expressions: Sequence[str]) -> list[str]:
+    """Return the expressions that yield nothing now."""
+    return consoles.empty(expressions, pages(site, consoles.queries(expressions)))
+
+
 @contextmanager
 def query_log(site: Site) -> Iterator[Callable[[], str]]:
     """Have Prometheus keep a log of what it is asked; what is yielded reads it. Nothing of it remains."""
