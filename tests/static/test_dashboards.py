@@ -225,7 +225,8 @@ def test_document_names_the_series_of_others_that_are_read(bundle: Bundle):
     folders = ("prometheus/rules", "prometheus/consoles", "prometheus/console_libraries", FOLDER)
     paths = [path for folder in folders for path in bundle.below(folder)]
     read = {name: path for path in paths for name in READ.findall(bundle.text(path))}
-    for name in sorted(read.keys() - told):
+    # Some of ours are called as others' are.
+    for name in sorted(read.keys() - told - documented(bundle).keys()):
         yield f"{read[name]}:1: reads {name}, of which {DOCUMENT} does not tell"
     yield from (f"{DOCUMENT}:1: names {name}, which nothing reads" for name in sorted(told - read.keys()))
 

@@ -28,7 +28,6 @@ from releasectl import (
     locking,
     maintenance,
     migration,
-    page,
     pruning,
     running,
     schema,
@@ -131,9 +130,7 @@ def _add_looks(add: Callable) -> None:
     lines.add_argument("--status", help="nginx's alone, of answers with it: 502, or 5xx")
     lines.add_argument("--grep", metavar="TEXT", help="with this text, upper and lower case alike")
     lines.add_argument("--lines", help=f"how many, the newest ({wanted.LINES})")
-    shown = add(
-        "page", lambda host, told: page.render(host, told.to), "render the status page", mutates=False
-    )
+    shown = add("page", _page, "render the status page", mutates=False)
     shown.add_argument("--to", type=Path, metavar="DIR", required=True, help="a folder that is there")
     run = add("run", lambda host, told: running.run(host, told.words), "run the app's command", mutates=False)
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="flask users list, say")
@@ -285,6 +282,13 @@ def _maintain(host: Host, told: argparse.Namespace) -> Result:
     if told.reason is not None or told.retry_after is not None:
         raise Refused("--reason and --retry-after go with `maintenance on`")
     return maintenance.turn_off(host)
+
+
+def _page(host: Host, told: argparse.Namespace) -> Result:
+    # Here: a rollback has no time to import what lays out pages.
+    from releasectl import page
+
+    return page.render(host, told.to)
 
 
 def _prune(host: Host, told: argparse.Namespace) -> Result:
