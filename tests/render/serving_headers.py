@@ -182,6 +182,16 @@ def from_flower(site):
     }
 
 
+def of_its_status(site):
+    if not site["status"]:
+        return {}
+    folder = Path(f"/run/{site['app']}/status")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("public.html", "public.json"):
+        (folder / name).write_text(name)
+    return {f"status page{end}": ask(site, "GET", site["status"] + end) for end in ("", ".json")}
+
+
 def in_maintenance(site):
     with closed(site):
         paths = {"page": "/200", "static": "/static/site.css", "flower": "/flower/"}
@@ -219,7 +229,7 @@ def main(sites):
     for site in sites:
         lay_out(site)
     told = {site["app"]: {} for site in sites}
-    looks = (from_the_app, from_files, from_nginx, without_tls, from_flower, in_maintenance)
+    looks = (from_the_app, from_files, from_nginx, without_tls, from_flower, of_its_status, in_maintenance)
     with nginx(COPY, sites):
         for site in sites:
             for look in looks:

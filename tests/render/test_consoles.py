@@ -77,7 +77,7 @@ def test_no_expression_is_written_that_was_not_asked(asked):
 def test_status_page_finds_what_is_left_of_each_goal(prometheus):
     """By releasectl's own expressions: over availability, latency and tasks, as the console has them."""
     asked = [each.format(app="inbox") for each in (scraped.GOALS, scraped.BAD_SHARES)]
-    for expression, found in prometheus.query(*asked).items():
+    for expression, found in consoles.samples(asked, prometheus.get(*consoles.queries(asked))).items():
         goals = {sample["metric"]["slo"] for sample in found}
         assert goals == {"availability", "latency", "tasks"}, expression
         assert all(0 < float(sample["value"][1]) < 1 for sample in found), expression

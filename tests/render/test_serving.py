@@ -21,6 +21,7 @@ def described(host) -> dict:
         "prefix": "/-/ops.d" if host.odd else "",
         "ipv6": not host.odd,
         "authorize": ("/-/may" if host.odd else "/admin/authorize") if "flower" in host.companions else None,
+        "status": "/how/it.is" if host.odd else None,
         "sign_in": "/in?to=/flower/" if host.odd else "/auth/sign-in?next=/flower/",
     }
 

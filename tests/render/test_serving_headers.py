@@ -23,6 +23,8 @@ OWN = {
     FRAMES: "DENY",
     POLICY: "default-src 'self'",
 }
+# Which asks nobody for anything.
+STATUS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 WITHOUT_TLS = re.compile(r"308|plain |health |400 no tls|\d+ (line |host |path )?plain|502 plain")
 OWN_PAGE = re.compile(r"own |plain (livez|readyz)|health (livez|readyz)")
 # Each location of the public listeners, and a question that it answers.
@@ -43,6 +45,8 @@ LOCATIONS = {
     "= /flower/tasks/datatable": "flower rows",
     "= /flower/-/authorize": "flower question",
     "@flower_sign_in": "flower sign in",
+    "= /how/it.is": "status page",
+    "= /how/it.is.json": "status page.json",
 }
 
 
@@ -65,6 +69,8 @@ def expected(host, question: str) -> dict[str, str]:
     """Return the security headers of an answer, each said once."""
     usual = ODD if host.odd else USUAL
     found = dict(OWN if OWN_PAGE.match(question) else usual)
+    if question.startswith("status page"):
+        found[POLICY] = STATUS_POLICY
     if WITHOUT_TLS.match(question):
         del found[TRANSPORT]
     return found
