@@ -24,7 +24,10 @@ OWN = {
     POLICY: "default-src 'self'",
 }
 # Which asks nobody for anything.
-STATUS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+STATUS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 WITHOUT_TLS = re.compile(r"308|plain |health |400 no tls|\d+ (line |host |path )?plain|502 plain")
 OWN_PAGE = re.compile(r"own |plain (livez|readyz)|health (livez|readyz)")
 # Each location of the public listeners, and a question that it answers.
