@@ -81,7 +81,7 @@ def certificate_short(site: Site, _copied_app: CopiedApp) -> Iterator[None]:
 
 @contextmanager
 def deploy_failed(site: Site, copied_app: CopiedApp) -> Iterator[None]:
-    """Deploy what cannot start; at the end, what can."""
+    """Deploy what cannot start; at the end, what serves already, as after a change was taken back."""
     broken = copied_app(FACTORY, IMPORT, f"{IMPORT}import planted_and_missing\n")
     play = site.play("deploy", extra={"app_source": str(broken)}, label="deploy of what cannot start")
     assert play.returncode != 0, play.tail()

@@ -41,6 +41,20 @@ def test_deploys_are_counted_by_result_with_the_last_ones_phases(edged):
     )
 
 
+def test_failure_is_told_of_until_a_command_goes_well_be_it_with_nothing_to_do(edged):
+    first, second = edged.put(1), edged.put(2, {"crash": "boom"})
+    edged.ok("activate", first)
+    edged.run("activate", second)
+    # As a deploy of what was there before, the change having been taken back.
+    assert edged.ok("activate", first)["changed"] is False
+    assert samples(edged)[of("releasectl_last_command_exit_code", command="activate")] == 0
+    entered = len(edged.ledger())
+    assert edged.ledger()[-1]["release"] == first
+    edged.ok("activate", first)
+    assert len(edged.ledger()) == entered
+    assert edged.links() == (first, first, None)
+
+
 def test_old_and_odd_lines_of_the_ledger_do_no_harm(edged):
     first = edged.put(1)
     odd = [{"command": 'wa"t\\\n', "result": None}, {}, {"command": "prune", "at": "then", "phases": 7}]

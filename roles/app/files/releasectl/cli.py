@@ -352,7 +352,9 @@ def _entered(host: Host, options: argparse.Namespace) -> Result:
         if not isinstance(error, Refused | Locked):
             _enter(host, options, before, start, error)
         raise
-    if result.changed:
+    # A failure is told of until a command goes well, be it one that found nothing left to do.
+    ends = options.command in ledger.SERVED_COMMANDS and ledger.failed_last(host.layout.ledger)
+    if result.changed or ends:
         _enter(host, options, before, start, result)
     elif options.command == "maintenance":
         # A link that somebody removed by hand must not be told of for ever.

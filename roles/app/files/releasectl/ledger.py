@@ -10,6 +10,8 @@ from releasectl import clock, records
 
 # Lines that say "from then on this release served".
 SERVED_COMMANDS = ("activate", "rollback")
+# Those whose failure is told of until the next of them goes well.
+TOUCHING_COMMANDS = ("stage", "migrate", "activate", "canary", "rollback")
 SERVED_RESULTS = ("done", "recovered")
 
 
@@ -37,6 +39,12 @@ def read(path: Path) -> list[dict]:
     except OSError:
         return []
     return [entry for entry in map(records.parse, lines) if entry is not None]
+
+
+def failed_last(path: Path) -> bool:
+    """Whether the newest command that touches a release failed."""
+    touching = [entry for entry in read(path) if entry.get("command") in TOUCHING_COMMANDS]
+    return bool(touching and touching[-1].get("exit"))
 
 
 def served(entries: list[dict]) -> list[str]:
