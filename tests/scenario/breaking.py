@@ -91,11 +91,13 @@ def deploy_failed(site: Site, copied_app: CopiedApp) -> Iterator[None]:
 
 def disk_full(site: Site, _copied_app: CopiedApp) -> AbstractContextManager[None]:
     """Fill a disk to the last byte."""
+    # systemd as a container's first process shares no mount with sandboxes that are there already.
+    look_again = "systemctl restart prometheus-node-exporter.service"
     fill = (
         f"mkdir -p {FILLED_DIR} && mount -t tmpfs -o size=20m filled {FILLED_DIR}"
-        f" && ! head -c 21M /dev/zero > {FILLED_DIR}/all"
+        f" && ! head -c 21M /dev/zero > {FILLED_DIR}/all && {look_again}"
     )
-    return undone(site, fill, f"umount {FILLED_DIR} && rmdir {FILLED_DIR}")
+    return undone(site, fill, f"umount {FILLED_DIR} && rmdir {FILLED_DIR} && {look_again}")
 
 
 def unit_failed(site: Site, _copied_app: CopiedApp) -> AbstractContextManager[None]:
