@@ -11,8 +11,9 @@ import hashlib, json, os, stat, sys
 
 ROOTS = ["/etc", "/srv", "/usr/local", "/root", "/home", "/opt", "/var/backups", "/var/lib/dpkg",
          "/var/lib/systemd/linger", "/var/spool/cron"]
-# Where Ansible itself keeps its modules for the length of a task, and sudo its lecture marks.
-LEFT_OUT = ("/.ansible", "/.cache")
+# Where Ansible itself keeps its modules for the length of a task, and sudo its lecture marks; and what the
+# app stores for its users, whose reports are made every ten minutes.
+LEFT_OUT = ("/.ansible", "/.cache", "/shared/files")
 
 def describe(path):
     status = os.lstat(path)
