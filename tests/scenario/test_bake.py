@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from changes import FACTORY, IMPORT, crash_after
-from load import THREADS, Load
+from load import Load
 from observing import failed_units, status_of, units_left, units_of
 from testbed import durations
 
@@ -50,9 +50,8 @@ def test_old_release_has_the_traffic_back(baked):
 def test_both_releases_answered_and_little_was_lost(baked):
     staged = {one["id"] for one in baked.after["releases"]} - {one["id"] for one in baked.before["releases"]}
     assert len(staged) == 1
-    # What a killed process was just answering, nobody can answer; nor, should it take until then to see it,
-    # what waits for the next one when that is stopped.
-    assert len(baked.load.failures) <= 2 * THREADS, baked.load.words
+    # What a killed process was just answering, nobody can answer.
+    assert len(baked.load.failures) <= 5, baked.load.words
 
 
 def test_nothing_of_it_is_left_running_or_failed(baked, site):

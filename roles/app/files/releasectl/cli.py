@@ -353,8 +353,8 @@ def _entered(host: Host, options: argparse.Namespace) -> Result:
             _enter(host, options, before, start, error)
         raise
     # A failure is told of until a command goes well, be it one that found nothing left to do.
-    ends = options.command in ledger.SERVED_COMMANDS and ledger.failed_last(host.layout.ledger)
-    if result.changed or ends:
+    ends_one = options.command in ledger.SERVED_COMMANDS and not result.changed
+    if result.changed or (ends_one and ledger.failed_last(host.layout.ledger)):
         _enter(host, options, before, start, result)
     elif options.command == "maintenance":
         # A link that somebody removed by hand must not be told of for ever.

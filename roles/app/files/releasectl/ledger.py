@@ -41,6 +41,11 @@ def read(path: Path) -> list[dict]:
     return [entry for entry in map(records.parse, lines) if entry is not None]
 
 
+def serves(entry: dict) -> bool:
+    """Whether a line says that from then on its release served."""
+    return entry.get("command") in SERVED_COMMANDS and entry.get("result") in SERVED_RESULTS
+
+
 def failed_last(path: Path) -> bool:
     """Whether the newest command that touches a release failed."""
     touching = [entry for entry in read(path) if entry.get("command") in TOUCHING_COMMANDS]
@@ -55,7 +60,7 @@ def served(entries: list[dict]) -> list[str]:
     """
     stack: list[str] = []
     for entry in entries:
-        if entry.get("command") in SERVED_COMMANDS and entry.get("result") in SERVED_RESULTS:
+        if serves(entry):
             serve(stack, str(entry.get("release")))
     return stack
 

@@ -162,7 +162,7 @@ def _state(answers: dict) -> str:
 def _releases(host: Host) -> dict:
     layout = host.layout
     active, entries = layout.active(), ledger.read(layout.ledger)
-    served = [entry for entry in entries if _served(entry) and str(entry.get("release")) == active]
+    served = [entry for entry in entries if ledger.serves(entry) and str(entry.get("release")) == active]
     previous, canary = layout.linked(layout.previous), layout.canary()
     return {
         "active": active,
@@ -260,7 +260,7 @@ def _deploys(host: Host) -> dict:
     """Return the last changes of what serves, and whatever failed, the newest first."""
     entries = ledger.read(host.layout.ledger)
     wanted = [entry for entry in entries if entry.get("command") in ledger.SERVED_COMMANDS or _failed(entry)]
-    served = [entry for entry in entries if _served(entry)]
+    served = [entry for entry in entries if ledger.serves(entry)]
     # Not the cause of a failure, which may quote what the app wrote: `releasectl log` has it.
     names = ("at", "command", "release", "by", "result")
     return {
@@ -273,10 +273,6 @@ def _deploys(host: Host) -> dict:
             for entry in wanted[: -DEPLOYS - 1 : -1]
         ],
     }
-
-
-def _served(entry: dict) -> bool:
-    return entry.get("command") in ledger.SERVED_COMMANDS and entry.get("result") in ledger.SERVED_RESULTS
 
 
 def _failed(entry: dict) -> bool:
