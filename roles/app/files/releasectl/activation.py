@@ -168,20 +168,19 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
         with host.phases.measured("start"):
             # A worker before its visitors: what they cause then finds somebody who knows it. Going back, all
             # the processor is theirs. Nobody waits for a worker: while the broker is away none gets ready.
-            begun = companions.begin(host, release_id) if word != BACK else {}
+            worker = companions.begin_worker(host, release_id) if word != BACK else None
             # A canary that is well serves already, and is not started anew under its clients.
             if host.layout.canary() != release_id:
                 instance.bring_up(host, release_id)
             process = instance.process(host, release_id)
             # A worker takes longest: it looks for others a second long, the time for beat to import.
-            begun |= companions.begin_held(host, release_id) if word != BACK else {}
+            beat = companions.begin_beat(host, release_id) if word != BACK else None
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
-            held = begun.pop(units.BEAT, None)
-            starting.wait(list(begun.values()))
-            if held is not None:
+            starting.wait([worker] if worker else [])
+            if beat is not None:
                 # It gets ready after the switch. Could it not even import, this is the time to tell.
-                held.see()
+                beat.see()
         if word != BACK:
             hooks.before_switch(host, release_id, old)
         process.require_alive()

@@ -80,17 +80,16 @@ def busy(host: Host) -> set[str]:
     return {one.release_id for one in found(host) if not one.state.down}
 
 
-def begin(host: Host, release_id: str) -> dict[str, Start]:
-    """Ask for the start of a release's worker; return it by its kind, nothing when it is up.
+def begin_worker(host: Host, release_id: str) -> Start | None:
+    """Ask for the start of a release's worker; return it, nothing where it has none or it is up.
 
     :raises Failed: when systemd refuses.
     """
-    start = _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
-    return {units.WORKER: start} if start else {}
+    return _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
 
 
-def begin_held(host: Host, release_id: str) -> dict[str, Start]:
-    """Ask for the start of a release's beat, which is held until :func:`bring_up`; see :func:`begin`.
+def begin_beat(host: Host, release_id: str) -> Start | None:
+    """Ask for the start of a release's beat, which is held until :func:`bring_up`; see :func:`begin_worker`.
 
     One that is up, or knows nothing of being held, is not begun.
 
@@ -98,10 +97,9 @@ def begin_held(host: Host, release_id: str) -> dict[str, Start]:
     """
     could_wait = units.BEAT in wanted(host, release_id) and host.layout.installed(release_id, HOLDS)
     if not could_wait or not systemd.show(host.companion(units.BEAT, release_id)).down:
-        return {}
+        return None
     host.layout.hold_file(release_id).touch()
-    start = _begin(host, units.BEAT, release_id)
-    return {units.BEAT: start} if start else {}
+    return _begin(host, units.BEAT, release_id)
 
 
 def bring_up(host: Host, release_id: str) -> bool:
