@@ -21,7 +21,7 @@ MANY = 20
 def served(app="app", **env):
     return GunicornServer(
         f"deadline_apps:{app}",
-        GUNICORN_WORKER_CLASS="gevent",
+        GUNICORN_WORKER_CLASS="flask_ops",
         GUNICORN_WORKERS="1",
         PYTHONPATH=str(Path(__file__).parent),
         **env,

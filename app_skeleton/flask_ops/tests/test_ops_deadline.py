@@ -78,7 +78,7 @@ WAITS = ("/wait", "/stubborn", "/silent", "/stream?chunks=5", "/stream?chunks=2&
 
 def waits():
     """All the ways of waiting, at once, on one gevent worker."""
-    with served("gevent") as server:
+    with served("flask_ops") as server:
         before = pid(server)
         answers = ask_at_once(server, *WAITS)
         metrics = server.get("/metrics")[1].decode()
@@ -89,7 +89,7 @@ def waits():
 
 def spins():
     """One gevent worker after the other, each lost to code that does not yield."""
-    with served("gevent") as server:
+    with served("flask_ops") as server:
         pids = [pid(server)]
         spin = ask(server, "/spin")
         pids.append(next_pid(server, pids[-1]))
@@ -141,7 +141,7 @@ def edges():
 
 def deaf():
     """A request that swallows every attempt to end it."""
-    with served("gevent", GUNICORN_GRACEFUL_TIMEOUT_SECONDS="2", GUNICORN_KEEPALIVE_SECONDS="1") as server:
+    with served("flask_ops", GUNICORN_GRACEFUL_TIMEOUT_SECONDS="2", GUNICORN_KEEPALIVE_SECONDS="1") as server:
         before = pid(server)
         answer = ask(server, "/stubborn?times=100000")
         next_pid(server, before)
@@ -150,7 +150,7 @@ def deaf():
 
 def unlimited():
     """No deadline; the hub is blocked, then the whole process is stopped."""
-    with served("gevent", FLASK_OPS_REQUEST_DEADLINE_SECONDS="0") as server:
+    with served("flask_ops", FLASK_OPS_REQUEST_DEADLINE_SECONDS="0") as server:
         before = pid(server)
         answer = ask(server, "/block?seconds=1.5")
         blocked = [line for line in server.logs() if line["event"] == BLOCKED]

@@ -10,7 +10,7 @@ from flask_ops import forking
 from flask_ops.testing import GunicornServer
 
 
-@pytest.fixture(scope="module", params=["gevent", "sync"])
+@pytest.fixture(scope="module", params=["flask_ops", "sync"])
 def server(request, tmp_path_factory):
     settings = {
         "PYTHONPATH": str(Path(__file__).parent),

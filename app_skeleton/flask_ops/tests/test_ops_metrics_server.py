@@ -273,7 +273,7 @@ def test_sync_worker_may_answer_one_request_at_once(releases):
     assert shown(server, "flask_ops_in_flight_limit", release="r1") == workers
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize("worker_class", ["flask_ops", "gevent", "gthread"])
 def test_gauges_show_the_worker_and_die_with_it(start, worker_class, tmp_path):
     env = {"GUNICORN_WORKER_CLASS": worker_class, "GUNICORN_THREADS": "3", "GUNICORN_WORKERS": "2"}
     env["GUNICORN_WORKER_CONNECTIONS"] = "500"
@@ -292,7 +292,7 @@ def test_gauges_show_the_worker_and_die_with_it(start, worker_class, tmp_path):
         begun = [value for at, value in samples(page).items() if at[0] == starts]
         assert len(begun) == 2
         assert all(time.time() - 120 < value < time.time() + 1 for value in begun)
-        assert (total(page, "flask_ops_event_loop_lag_seconds_count") > 0) == (worker_class == "gevent")
+        assert (total(page, "flask_ops_event_loop_lag_seconds_count") > 0) == (worker_class != "gthread")
         for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: shown(server, "flask_ops_in_flight_requests") == 0)

@@ -15,7 +15,7 @@ import pytest
 import sample_apps
 from flask_ops.testing import GunicornServer, eventually
 
-WORKER_CLASSES = ["gevent", "gthread", "sync"]
+WORKER_CLASSES = ["flask_ops", "gevent", "gthread", "sync"]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_drain_file_closes_connections_and_ends_readiness(to_drain, worker_class
     assert (answer.status, answer.getheader("Connection")) == (200, "close")
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize("worker_class", ["flask_ops", "gevent", "gthread"])
 def test_connection_promised_keep_alive_outlives_the_start_of_a_drain(to_drain, worker_class):
     server = to_drain(worker_class)
     connection = server.connect()
@@ -139,7 +139,7 @@ def test_every_line_is_json_from_start_to_stop(serve):
 
 
 def test_greenlet_that_dies_is_logged(running):
-    server = running("gevent")
+    server = running("flask_ops")
     server.get("/greenlet")
     eventually(lambda: any("KeyError" in line.get("exception", "") for line in server.logs()))
 
@@ -165,7 +165,7 @@ def test_request_in_flight_is_finished_after_sigterm(serve):
 
 
 def test_only_the_scheme_header_nginx_sets_is_believed(running):
-    server, schemes = running("gevent"), {}
+    server, schemes = running("flask_ops"), {}
     for value in ("https", "http"):
         headers = {"X-Forwarded-Proto": value, "X-Forwarded-Ssl": "on", "X-Forwarded-Protocol": "ssl"}
         answer, body = server.get("/", headers)
@@ -177,7 +177,7 @@ def test_only_the_scheme_header_nginx_sets_is_believed(running):
 
 
 def test_request_id_goes_through(running):
-    server = running("gevent")
+    server = running("flask_ops")
     answer, body = server.get("/", {"X-Request-ID": "a.b-c_9"})
     assert json.loads(body)["id"] == answer.getheader("X-Request-ID") == "a.b-c_9"
     answer, body = server.get("/", {"X-Request-ID": "x" * 129})
@@ -195,7 +195,7 @@ def test_wsgi_app_that_is_not_flask_gets_the_pages_too(serve):
         assert sorted(path.name for path in server.folder.iterdir()) == ["output", "web.sock"]
 
 
-@pytest.mark.parametrize("worker_class", ["gevent", "gthread"])
+@pytest.mark.parametrize("worker_class", ["flask_ops", "gevent", "gthread"])
 def test_hanging_check_neither_delays_the_answer_nor_blocks_the_worker(serve, tmp_path, worker_class):
     healthy = tmp_path / "healthy"
     healthy.touch()
@@ -235,7 +235,7 @@ def test_readiness_follows_its_checks_and_start_does_not(serve, tmp_path):
 
 
 def test_metrics_are_for_internal_callers_and_bounded(running):
-    server = running("gevent")
+    server = running("flask_ops")
     for path in ("/items/1", "/items/2", "/no/1", "/no/2"):
         server.get(path)
     server.request("FROB", "/items/1")
@@ -251,7 +251,7 @@ def test_metrics_are_for_internal_callers_and_bounded(running):
 
 
 def test_control_socket_is_for_its_owner(running):
-    path = running("gevent").folder / "gunicorn.ctl"
+    path = running("flask_ops").folder / "gunicorn.ctl"
     eventually(path.exists)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     gunicornc = [sys.executable, "-c", "from gunicorn.ctl.cli import main; main()", "-s", str(path), "-j"]

@@ -7,7 +7,9 @@ beside this package.
 import os
 import sys
 
-if "gevent" in (os.environ.get("GUNICORN_WORKER_CLASS") or "gevent").lower():
+if any(
+    on in (os.environ.get("GUNICORN_WORKER_CLASS") or "flask_ops").lower() for on in ("gevent", "flask_ops")
+):
     # Before every other import: psycopg, for one, decides at import whether to wait cooperatively, and with
     # preload_app that import happens in the arbiter, long before the worker would patch.
     from gevent import monkey
@@ -42,9 +44,12 @@ if "gunicorn.app.wsgiapp" in sys.modules:
 
 def _worker_class(name: str, default: str) -> str:
     found = setting(name, default)
+    if found == "flask_ops":
+        return "flask_ops.gunicorn_worker.OpsWorker"
     if found not in ("gevent", "gthread", "sync") and "." not in found:
         raise SettingError(
-            f"{name}={found!r} is not known. Set it to gevent, gthread, sync, or a dotted path to a class."
+            f"{name}={found!r} is not known. "
+            "Set it to flask_ops, gevent, gthread, sync, or a dotted path to a class."
         )
     return found
 
@@ -58,7 +63,7 @@ def _bind() -> list[str]:
 
 # Every setting is read before any mistake is raised, so that one start names them all.
 read = Reader()
-worker_class = read(_worker_class, "GUNICORN_WORKER_CLASS", "gevent")
+worker_class = read(_worker_class, "GUNICORN_WORKER_CLASS", "flask_ops")
 workers = read(integer, "GUNICORN_WORKERS", max(2, len(os.sched_getaffinity(0))), minimum=1)
 threads = read(integer, "GUNICORN_THREADS", 8, minimum=1) if worker_class == "gthread" else 1
 worker_connections = read(integer, "GUNICORN_WORKER_CONNECTIONS", 1000, minimum=1)
