@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+_RECEIVED_AT_ONCE = 8192
 OURS, STOCK = "flask_ops.gunicorn_worker.OpsWorker", "gevent"
 
 
@@ -100,6 +102,17 @@ def received(client: socket.socket) -> bytes:
     return data
 
 
-def undated(transcript: bytes) -> bytes:
-    """Return what a server said without the time at which it did."""
-    return re.sub(rb"\r\nDate: [^\r]*", b"", transcript)
+def answers(servers: Sequence[Gunicorn], pieces: Sequence[bytes]) -> list[bytes]:
+    """Return what each server says, in the same form.
+
+    Left out are the date, the socket's path, and, where a head comes in pieces, which of two mistakes in it
+    is named: that depends on how much has come when a server looks.
+    """
+    said = []
+    for server in servers:
+        text = re.sub(rb"\r\nDate: [^\r]*", b"", server.talk(*pieces))
+        text = text.replace(server.path.encode(), b"(socket)")
+        if len(pieces) > 1 or len(pieces[0]) > _RECEIVED_AT_ONCE:
+            text = re.sub(rb"(HTTP/1.1 400 Bad Request\r\n).*", rb"\1", text, flags=re.DOTALL)
+        said.append(text)
+    return said

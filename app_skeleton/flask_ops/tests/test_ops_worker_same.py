@@ -7,7 +7,7 @@ from random import Random
 import generated_requests
 import pytest
 import wsgi_apps
-from bare_gunicorn import OURS, STOCK, Gunicorn, undated
+from bare_gunicorn import OURS, STOCK, Gunicorn, answers
 
 # Of requests; `FLASK_OPS_TESTS_REQUESTS=10000` for the whole proof.
 COUNT = int(os.environ.get("FLASK_OPS_TESTS_REQUESTS", "1500"))
@@ -22,17 +22,12 @@ def both():
         yield ours, stock
 
 
-def answers(both, *pieces):
-    """Return what either says, in the same form."""
-    return [undated(server.talk(*pieces)).replace(server.path.encode(), b"(socket)") for server in both]
-
-
 def test_generated_requests_are_answered_to_the_byte(both):
     def differs(seed):
         random = Random(seed)
         data = generated_requests.stream(random)
         pieces = generated_requests.pieces(random, data)
-        ours, stock = answers(both, *pieces)
+        ours, stock = answers(both, pieces)
         return None if ours == stock else f"seed {seed}: {b'|'.join(pieces)[:600]} {ours[:600]} {stock[:600]}"
 
     with ThreadPoolExecutor(CLIENTS) as clients:
@@ -44,5 +39,5 @@ def test_generated_requests_are_answered_to_the_byte(both):
 def test_every_kind_of_answer_is_the_same(both, path):
     ask = [ASK % (method, path.encode(), 1) for method in (b"GET", b"HEAD", b"POST")]
     for data in [*ask, ask[0] * 3, ask[0].replace(b"1.1", b"1.0")]:
-        ours, stock = answers(both, data)
+        ours, stock = answers(both, [data])
         assert ours == stock
