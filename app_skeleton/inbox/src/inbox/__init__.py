@@ -9,6 +9,7 @@ from typing import Any
 import flask_ops
 from flask import Flask
 from flask_ops import checks
+from flask_ops.json_provider import OrjsonProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import admin, api, assets, auth, cli, config, errors, headers, messages, storage, store, tasks
@@ -23,6 +24,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     :raises flask_ops.settings.SettingError: in production, if a setting or a secret is missing.
     """
     app = Flask("inbox")
+    app.json = OrjsonProvider(app)
     app.config.from_mapping(config.load(app.instance_path, overrides or {}))
     # nginx sets each of these exactly once, from what it saw itself.
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
