@@ -15,7 +15,7 @@ from flask_ops.json_provider import OrjsonProvider
 from hypothesis import given
 from hypothesis import strategies as st
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024 - what apps have
+Point = namedtuple("Point", "x y")
 DAY = datetime.date(2026, 11, 30)
 MOMENT = datetime.datetime(2026, 11, 30, 12, 0, tzinfo=datetime.UTC)
 

@@ -7,8 +7,8 @@ request is a parser in Python (:mod:`flask_ops.http_request`), a system call for
 look-up of settings.
 
 An idle connection is closed within a second after its keep-alive time, and at once when the worker is told to
-stop. A worker that ends by itself (``max_requests``) lets nginx close them, whose own time is shorter: only
-who sends the requests knows that none is on its way.
+stop. A worker that ends by itself (``max_requests``, the watchdog) lets nginx close them, whose own time is
+shorter: only who sends the requests knows that none is on its way.
 
 A connection over TLS, or that could speak the proxy protocol, HTTP/2 or uwsgi's, is gunicorn's own to serve.
 """
@@ -55,7 +55,6 @@ class OpsWorker(GeventWorker):
             return
         self._hub = get_hub()
         self._stopped = Event()
-        self._recycled = False
         #: Connections that wait for a request, and the second since which they do.
         self._idle: dict[Connection, int] = {}
         self._second = 0
@@ -108,7 +107,8 @@ class OpsWorker(GeventWorker):
         for server in servers:
             server.close()
         patience = monotonic() + self.cfg.graceful_timeout
-        if not self._recycled:
+        told = self._stopped.is_set()
+        if told:
             self._close_idle(-1)
         while any(server.pool for server in servers):
             if monotonic() > patience:
@@ -119,7 +119,8 @@ class OpsWorker(GeventWorker):
             for server in servers:
                 server.pool.join(timeout=1.0 / len(servers))
             self._second_passed()
-            if not self._recycled:
+            if told:
+                # Those that were accepted a moment ago.
                 self._close_idle(1)
 
     # A connection, in its greenlet.
@@ -249,6 +250,5 @@ class OpsWorker(GeventWorker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-            self._recycled = True
         if not self._keepalive:
             response.force_close()

@@ -1,10 +1,10 @@
 """Write an app's JSON by orjson, as Flask's own provider would, in a fraction of its time.
 
-``app.json = OrjsonProvider(app)``. What orjson writes in another way than Flask (dates, dataclasses), or not
-at all (integers of more than 64 bits, named tuples, keys of any kind), is Flask's to write. What differs: text
-outside ASCII stands as UTF-8 rather than escaped, unless ``ensure_ascii`` is set to True again, and a float
-that is no number is null, which clients can read, rather than NaN. JSON that comes in is read by Python's own
-reader: orjson turns large integers into floats.
+``app.json = OrjsonProvider(app)``. What orjson writes in another way than Flask (dates, dataclasses), or
+not at all (integers of more than 64 bits, named tuples, keys of any kind), is Flask's to write. What differs:
+text outside ASCII stands as UTF-8 rather than escaped, unless ``ensure_ascii`` is set to True again, and a
+float that is no number is null, which clients can read, rather than NaN. JSON that comes in is read by
+Python's own reader: orjson turns large integers into floats.
 """
 
 from __future__ import annotations
