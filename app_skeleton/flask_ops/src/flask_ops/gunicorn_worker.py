@@ -107,21 +107,20 @@ class OpsWorker(GeventWorker):
         for server in servers:
             server.close()
         patience = monotonic() + self.cfg.graceful_timeout
-        told = self._stopped.is_set()
-        if told:
-            self._close_idle(-1)
+        # Later ones are those that were accepted a moment ago.
+        idle_seconds = -1
         while any(server.pool for server in servers):
             if monotonic() > patience:
                 self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
                 for server in servers:
                     server.stop(timeout=1)
                 return
+            if self._stopped.is_set():
+                self._close_idle(idle_seconds)
+                idle_seconds = 1
             for server in servers:
                 server.pool.join(timeout=1.0 / len(servers))
             self._second_passed()
-            if told:
-                # Those that were accepted a moment ago.
-                self._close_idle(1)
 
     # A connection, in its greenlet.
 
