@@ -1,10 +1,12 @@
 """What is read here of a request is what gunicorn reads, to the last byte."""
 
+import weakref
 from random import Random
 
 import generated_requests
 import pytest
 from flask_ops.http_request import Connection, Listener
+from flask_ops.http_response import PlainResponse
 from gunicorn.config import Config
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
@@ -55,13 +57,14 @@ def compare(data, cfg, peer="unix"):
     if request is None:
         assert connection.rest == b""
         return False
-    if len(request.environ.get("CONTENT_LENGTH", "")) > 9:
+    ours = request.take_environ()
+    if len(ours.get("CONTENT_LENGTH", "")) > 9:
         return True
     address, listener = PEERS[peer]
     unreader = IterUnreader([data])
     theirs = Request(cfg, unreader, address)
     environ = create(theirs, NoSocket(), address, listener, cfg)[1] | {"wsgi.multithread": True}
-    got = described(request, request.environ, lambda: connection.rest or connection.unreader.take_buffered())
+    got = described(request, ours, lambda: connection.rest or connection.unreader.take_buffered())
     wanted = described(theirs, environ, unreader.take_buffered)
     assert got == wanted, data
     return True
@@ -134,5 +137,15 @@ def test_names_and_hosts_that_clients_make_up_are_not_kept_for_ever():
     connection, _ = read_here(b"", cfg)
     for number in range(3000):
         data = b"GET / HTTP/1.1\r\nX-%d: a\r\nHost: %d.example.org\r\n\r\n" % (number, number)
-        assert connection.read(data).environ["SERVER_NAME"] == f"{number}.example.org"
+        assert connection.read(data).take_environ()["SERVER_NAME"] == f"{number}.example.org"
     assert len(connection.listener._servers) <= 1024
+
+
+def test_request_that_was_answered_is_freed_at_once():
+    connection, request = read_here(HEAD % b"", config())
+    environ, response = request.take_environ(), PlainResponse(request, connection.client, None, None)
+    environ["wsgi.early_hints"] = response.early_hints
+    kept = weakref.ref(request)
+    del environ, response, request
+    # Not only when the garbage collector comes: that is seldom, on purpose.
+    assert kept() is None

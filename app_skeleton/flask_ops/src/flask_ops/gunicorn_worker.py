@@ -234,7 +234,7 @@ class OpsWorker(GeventWorker):
         cfg = connection.listener.cfg
         if type(request) is PlainRequest:
             response = PlainResponse(request, connection.client, cfg, self)
-            environ = request.environ
+            environ = request.take_environ()
             environ["wsgi.early_hints"] = response.early_hints
             return response, environ
         client, name = connection.client, connection.listener.name

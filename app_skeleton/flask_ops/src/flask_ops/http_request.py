@@ -33,8 +33,6 @@ _LINE = re.compile(
 )
 # A name with "_" is for gunicorn's header_map.
 _FIELD = re.compile(r"^([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
-# How a body is framed, and whether one is awaited, is decided in one place.
-_FOR_GUNICORN = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 # Clients choose names and hosts; beyond so many, each is worked out anew.
 _KEPT_AT_MOST = 1024
 
@@ -55,10 +53,7 @@ _key_of = _Keys()
 
 
 class PlainRequest(Request):
-    """A request that was read here: what gunicorn's own has, for the hooks that are given one.
-
-    :ivar environ: what the app gets.
-    """
+    """A request that was read here: what gunicorn's own has, for the hooks that are given one."""
 
     # What all of them have is the class'.
     must_close = False
@@ -76,7 +71,12 @@ class PlainRequest(Request):
         self.scheme = "http"
         self.closes = False
         self.body: Any = None
-        self.environ: Environ = {}
+        self._environ: Environ = {}
+
+    def take_environ(self) -> Environ:
+        """Return what the app gets, once: it comes to refer to the request, and would keep itself alive."""
+        environ, self._environ = self._environ, {}
+        return environ
 
     def should_close(self) -> bool:
         """Return whether no further request is read from this connection."""
@@ -208,10 +208,12 @@ class Connection:
             return None
         pairs = _FIELD.findall(head, line.end())
         found: Environ = {_key_of[name]: value for name, value in pairs}
+        # How a body is framed otherwise, and whether its client waits, is gunicorn's to say.
         if (
             # Every line has matched, each "\n" ends one, and no name stands twice.
             not head.count("\n") - 1 == len(pairs) == len(found) <= listener.max_fields
-            or not _FOR_GUNICORN.isdisjoint(found)
+            or "HTTP_TRANSFER_ENCODING" in found
+            or "HTTP_EXPECT" in found
             or " \r\n" in head
             or "\t\r\n" in head
         ):
@@ -237,7 +239,7 @@ class Connection:
             if not path.startswith(script_name):
                 return False
             path = path[len(script_name) :]
-        environ = request.environ = self._environ | found
+        environ = request._environ = self._environ | found
         environ["REQUEST_METHOD"] = request.method
         environ["RAW_URI"] = request.uri
         environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
@@ -250,7 +252,7 @@ class Connection:
     def _add_body(self, request: PlainRequest, data: bytes, start: int) -> bool:
         """Give the request its body; return whether its length is a plain number."""
         length = 0
-        text = request.environ.get("CONTENT_LENGTH")
+        text = request._environ.get("CONTENT_LENGTH")
         if text is not None:
             if not (text.isascii() and text.isdigit() and len(text) < 20):
                 return False
@@ -262,5 +264,5 @@ class Connection:
             self.rest = b""
             self.unreader.unread(data[start:])
             request.body = Body(LengthReader(self.unreader, length))
-        request.environ["wsgi.input"] = request.body
+        request._environ["wsgi.input"] = request.body
         return True
