@@ -24,6 +24,7 @@ TREE = PROJECT_DIR / "nginx"
 NOBODYS = "conf.d/default_server.conf.j2"
 SITE_FILES = (
     "sites-enabled/app.conf.j2",
+    "sites-enabled/app.cache.conf.j2",
     "sites-enabled/app.canary.conf.j2",
     "sites-enabled/app.maintenance.conf.j2",
 )
@@ -58,11 +59,13 @@ class Site:
     :param upstream: the socket it passes requests on to.
     :param has_tls: whether it is asked over TLS.
     :param is_plain: whether it is `PLAIN_SITE` and none of the project's.
+    :param cached: the path below which it caches; empty: none.
     """
 
     upstream: Path
     has_tls: bool = False
     is_plain: bool = False
+    cached: str = ""
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,7 +101,8 @@ def render(folder: Path, sites: Mapping[str, Site], ports: Mapping[str, int]) ->
         else:
             _render_site(folder, name, site, ports[name], defaults)
     (folder / "modules-enabled").mkdir()
-    (folder / "log").mkdir()
+    for name in ("log", "lib"):
+        (folder / name).mkdir()
     shutil.copy("/etc/nginx/mime.types", folder)
 
 
@@ -119,6 +123,8 @@ def _render_site(folder: Path, name: str, site: Site, port: int, defaults: dict[
         "nginx_client_requests_per_second": 1_000_000,
         "nginx_client_connections": 65_535,
         "nginx_ipv6_enabled": False,
+        "nginx_cache_paths": [site.cached] if site.cached else [],
+        "__nginx_cache_pattern": f"^({re.escape(site.cached)})(/|$)",
         "__nginx_port_suffix": f":{port}",
         "__nginx_listen_http2": "",
         "__nginx_http2_directive": "",
@@ -163,7 +169,9 @@ def _rendered(name: str, variables: dict[str, object]) -> str:
 
 def _write(path: Path, text: str, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = text.replace("/var/log/nginx", f"{folder}/log").replace("/run/nginx.pid", f"{folder}/nginx.pid")
+    places = {"/var/log/nginx": "log", "/var/lib/nginx": "lib", "/run/nginx.pid": "nginx.pid"}
+    for place, ours in places.items():
+        text = text.replace(place, f"{folder}/{ours}")
     path.write_text(text)
 
 

@@ -209,9 +209,17 @@ def workers():
     master = Path("/run/nginx.pid").read_text().strip()
     children = Path(f"/proc/{master}/task/{master}/children")
     # nginx goes into the background before its workers are there: one for each processor.
-    while len(found := sorted(int(word) for word in children.read_text().split())) < os.cpu_count():
+    while len(found := sorted(filter(is_worker, map(int, children.read_text().split())))) < os.cpu_count():
         time.sleep(0.05)
     return found
+
+
+def is_worker(process):
+    """Tell it from what looks after a cache, some of which ends by itself."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"nginx: worker process")
+    except OSError:
+        return False
 
 
 def main(sites):

@@ -37,7 +37,7 @@ WAIVED = {
 # It goes by upstream's numbers, and Debian mends old ones: https://security-tracker.debian.org is what tells.
 NOT_ASKED = "nginx_cves"
 HOSTS = ["inbox-12", "inbox-13", "board-12", "board-13", "odd-12", "relayed-12", "relayed-13", "quick-13"]
-HOSTS += ["issuing-12", "issuing-13", "asking-12", "asking-13"]
+HOSTS += ["issuing-12", "issuing-13", "asking-12", "asking-13", "cached-12", "cached-13"]
 
 
 def findings(host) -> list[dict]:

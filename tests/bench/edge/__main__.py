@@ -3,10 +3,12 @@
 ``make bench-edge`` runs it, with nothing else running on the machine; it needs nginx, nghttp2-client
 (h2load) and openssl from apt. One gunicorn with gevent serves one line of JSON; before it stand a plain
 proxy, the project's site without TLS, the same with TLS over kept connections, and with a new connection
-for every request, which pays a whole handshake each time (ECDSA on P-256). They are asked in turn, the
+for every request, which pays a whole handshake each time (ECDSA on P-256). The same line comes from a
+static file as well, and from nginx's cache, without TLS both. They are asked in turn, the
 order turning from round to round. CPU is the kernel's account, in microseconds a request; the ratio is
 the median of the rounds' ratios to the plain proxy in the same round, of nginx and gunicorn together,
-with its interval by the bootstrap.
+with its interval by the bootstrap. How many requests a second were answered is the clock's account, the
+client's own CPU in it, and compared between cache and file alone.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +32,10 @@ from ..processes import Meter
 from ..spread import of_median
 
 PLAIN = "plain"
+# The app declares it for everybody, and its site caches it.
+KEPT = "/kept"
+FILE = "hello.json"
+BODY = '{"hello":"world"}\n'
 QUICK = {"epochs": 1, "rounds": 3, "requests": 400}
 
 
@@ -36,11 +45,13 @@ class Variant:
 
     :param site: the site that is asked.
     :param is_new: whether each request has a connection of its own.
+    :param path: what is asked for.
     """
 
     about: str
     site: str
     is_new: bool = False
+    path: str = "/hello"
 
 
 VARIANTS = {
@@ -49,14 +60,17 @@ VARIANTS = {
     "edge": Variant("the project's site without TLS", "edge"),
     "edge_tls": Variant("the project's site, TLS", "edge_tls"),
     "edge_tls_new": Variant("the same, a new connection each", "edge_tls", is_new=True),
+    "file": Variant("the project's site, from a static file", "edge", path=f"/static/{FILE}"),
+    "cached": Variant("the project's site, from its cache", "edge", path=KEPT),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One measurement: microseconds of CPU a request, by who used them."""
+    """One measurement: microseconds of CPU a request, by who used them, and requests a second."""
 
     epoch: int
+    rate: float
     gunicorn: float
     nginx: float
 
@@ -72,13 +86,17 @@ def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, list[Slice]]:
     socket = folder / "app.sock"
     sites = {
         PLAIN: nginx.Site(socket, is_plain=True),
-        "edge": nginx.Site(socket),
+        "edge": nginx.Site(socket, cached=KEPT),
         "edge_tls": nginx.Site(socket, has_tls=True),
     }
     env = {
         "GUNICORN_WORKERS": str(chosen.workers),
         "BENCH_DATABASE_URL": "postgresql://nobody@localhost/none",
+        "BENCH_RELEASE": socket.stem,
     }
+    static = folder / "nginx/current/static"
+    static.mkdir(parents=True)
+    (static / FILE).write_text(BODY)
     with nginx.serve(folder / "nginx", sites) as (ports, nginx_pid):
         for epoch in range(chosen.epochs):
             with gunicorn.serve(socket, "stock_conf", FLASK_OPS, env) as gunicorn_pid:
@@ -87,10 +105,11 @@ def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, list[Slice]]:
                     send(variant)
                 for turn in range(chosen.rounds):
                     for name in in_turn(epoch * chosen.rounds + turn):
-                        meter = Meter(gunicorn=gunicorn_pid, nginx=nginx_pid)
+                        meter, begun = Meter(gunicorn=gunicorn_pid, nginx=nginx_pid), time.monotonic()
                         requests = send(VARIANTS[name])
+                        rate = requests / (time.monotonic() - begun)
                         used = {group: 1e6 * seconds / requests for group, seconds in meter.used().items()}
-                        slices[name].append(Slice(epoch, **used))
+                        slices[name].append(Slice(epoch, rate, **used))
     return slices
 
 
@@ -107,7 +126,7 @@ class Sender:
         requests = self._chosen.handshakes if variant.is_new else self._chosen.requests
         load.send(
             self._ports[variant.site],
-            ["/hello"],
+            [variant.path],
             requests=requests,
             connections=requests if variant.is_new else self._chosen.connections,
             folder=self._folder,
@@ -126,20 +145,27 @@ def in_turn(turn: int) -> list[str]:
 
 def results(slices: dict[str, list[Slice]]) -> list[dict[str, Any]]:
     """Return a row for each variant."""
-    return [_row(name, slices[name], slices[PLAIN]) for name in VARIANTS]
+    rows = [_row(name, slices[name], slices[PLAIN]) for name in VARIANTS]
+    by_rate = _ratio(slices["cached"], slices["file"], attrgetter("rate"))
+    return [row | ({"rate_to_file": by_rate} if row["variant"] == "cached" else {}) for row in rows]
 
 
 def _row(name: str, ours: list[Slice], plain: list[Slice]) -> dict[str, Any]:
-    groups: dict[int, list[float]] = {}
-    for one, other in zip(ours, plain, strict=True):
-        groups.setdefault(one.epoch, []).append(one.cpu / other.cpu)
     return {
         "variant": name,
         "about": VARIANTS[name].about,
         "nginx_us": round(median(one.nginx for one in ours), 1),
         "gunicorn_us": round(median(one.gunicorn for one in ours), 1),
-        "cpu_ratio": asdict(of_median(list(groups.values()))),
+        "requests_per_second": round(median(one.rate for one in ours)),
+        "cpu_ratio": _ratio(ours, plain, attrgetter("cpu")),
     }
+
+
+def _ratio(ours: list[Slice], others: list[Slice], of: Callable[[Slice], float]) -> dict[str, float]:
+    groups: dict[int, list[float]] = {}
+    for one, other in zip(ours, others, strict=True):
+        groups.setdefault(one.epoch, []).append(of(one) / of(other))
+    return asdict(of_median(list(groups.values())))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -154,6 +180,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"  {row['about']:44}{row['nginx_us']:6.0f} µs{row['gunicorn_us']:7.0f} µs{ratio['median']:14.2f}"
             f"{ratio['low']:10.2f} to {ratio['high']:.2f}"
         )
+        if by_rate := row.get("rate_to_file"):
+            lines.append(
+                f"  requests a second, cache / file: {by_rate['median']:.2f}, "
+                f"{by_rate['low']:.2f} to {by_rate['high']:.2f}"
+            )
     return "\n".join(lines)
 
 

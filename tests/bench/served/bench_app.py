@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from decimal import Decimal
 
-from flask import Flask, abort
+from flask import Flask, abort, jsonify
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -42,7 +42,7 @@ class Order(db.Model):
 
 
 def create_app() -> Flask:
-    """Make the app: a list from the database, the same with one log line, and one line of JSON."""
+    """Make the app: a list from the database, the same with one log line, one line of JSON, one to keep."""
     app = Flask("bench")
     app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["BENCH_DATABASE_URL"]
     db.init_app(app)
@@ -50,6 +50,15 @@ def create_app() -> Flask:
     @app.get("/hello")
     def hello():
         return {"hello": "world"}
+
+    @app.get("/kept")
+    def kept():
+        answer = jsonify(hello="world")
+        answer.cache_control.public = True
+        answer.cache_control.max_age = 3600
+        # What flask_ops says of each answer, and nginx's cache asks for.
+        answer.headers["X-Release"] = os.environ.get("BENCH_RELEASE", "")
+        return answer
 
     @app.get("/customers/<int:customer_id>/orders")
     def orders(customer_id):

@@ -204,6 +204,23 @@ def test_what_is_too_old_does_not_count_for_the_release_before(tmp_path):
     assert (before.count, before.errors) == (2, 0)
 
 
+def test_what_nginx_had_kept_does_not_count_for_the_release_before(tmp_path):
+    """It took no time: beside it every release would be slow."""
+    path = tmp_path / "log"
+    path.write_text(line("a", seconds="0.200") * 3 + line("a", seconds="", upstream_status="") * 97)
+    before = Log(path).before("a", time.time())
+    assert (before.count, before.p95_seconds) == (3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("upstream_status", "errors"), [("500", 1), ("502, 200", 0), ("200, 502", 1), ("-", 0)]
+)
+def test_error_that_a_kept_answer_covered_counts(upstream_status, errors):
+    answers = Answers()
+    answers.add(json.loads(line("a", 200, upstream_status=upstream_status)))
+    assert answers.errors == errors
+
+
 def test_log_is_followed_over_its_rotation_and_half_lines(tmp_path):
     path = tmp_path / "log"
     path.write_text(line("before"))

@@ -17,7 +17,7 @@ LOOK_BACK_SECONDS = 600
 class Answers:
     """How one release answered.
 
-    :param errors: how many answers had a status of 500 and above.
+    :param errors: how many had a status of 500 and above, also where nginx gave a kept answer instead.
     :param seconds: what the app took for each, until its answer began.
     """
 
@@ -47,7 +47,7 @@ class Answers:
 
     def add(self, line: dict) -> None:
         """Count one line of the log."""
-        self.errors += int(line.get("status", 0)) >= 500
+        self.errors += max(int(line.get("status", 0)), _status_of_app(line)) >= 500
         self.seconds.append(_seconds(line))
 
 
@@ -74,7 +74,9 @@ class Log:
             return answers
         for line in _parsed(lines):
             at = clock.parse(str(line.get("timestamp")))
-            if line.get("release") == release_id and at is not None and at > now - LOOK_BACK_SECONDS:
+            # What nginx answered by itself, from its cache, took no time and tells nothing about the release.
+            its_own = line.get("release") == release_id and line.get("upstream_status")
+            if its_own and at is not None and at > now - LOOK_BACK_SECONDS:
                 answers.add(line)
         return answers
 
@@ -105,6 +107,12 @@ def _place(path: Path) -> tuple[int, int]:
 
 def _parsed(lines: list[bytes]) -> Iterator[dict]:
     return (record for record in map(records.parse, lines) if record is not None)
+
+
+def _status_of_app(line: dict) -> int:
+    # Where nginx asked twice there are two: "502, 200". A dash where no answer began.
+    last = str(line.get("upstream_status") or "").split(",")[-1].strip()
+    return int(last) if last.isdecimal() else 0
 
 
 def _seconds(line: dict) -> float:
