@@ -58,11 +58,13 @@ class Site:
     :param upstream: the socket it passes requests on to.
     :param has_tls: whether it is asked over TLS.
     :param is_plain: whether it is `PLAIN_SITE` and none of the project's.
+    :param answer: JSON that nginx answers everything with by itself; the upstream is not asked.
     """
 
     upstream: Path
     has_tls: bool = False
     is_plain: bool = False
+    answer: str = ""
 
 
 def free_ports(count: int) -> list[int]:
@@ -134,6 +136,9 @@ def _render_site(folder: Path, name: str, site: Site, port: int, defaults: dict[
             text = re.sub(
                 r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text)
             )
+        if site.answer:
+            returned = f"default_type application/json; return 200 '{site.answer}';"
+            text = text.replace("proxy_pass http://$release_upstream;", returned)
         _write(folder / path.removesuffix(".j2").replace("/app.", f"/{name}."), text, folder)
 
 
