@@ -50,7 +50,11 @@ class Place:
             "BENCH_PEER_URL": self.peer,
             "BENCH_POOL": str(self.pool // workers),
         }
-        return gunicorn.environment(self.source, **ours | more)
+        # Kept from start to start, as installed packages have it: what compiles holds more memory ever after.
+        ours["PYTHONPYCACHEPREFIX"] = str(self.folder.parent / "bytecode")
+        env = gunicorn.environment(self.source, **ours | more)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        return env
 
 
 @dataclass(frozen=True, slots=True)

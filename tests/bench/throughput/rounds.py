@@ -147,6 +147,8 @@ class Bench:
             with on(self._servers):
                 served = nginx.serve(self.folder / "nginx", sites)
                 self._ports, self._nginx = stack.enter_context(served)
+            for contestant in self.contestants:
+                self._rehearse(contestant, source)
             for run in range(self.plan.runs):
                 began = time.monotonic()
                 for contestant in self._order(run):
@@ -159,11 +161,25 @@ class Bench:
         order = [*self.contestants[start:], *self.contestants[:start]]
         return order[::-1] if run % 2 else order
 
-    def _measure(self, run: int, contestant: Contestant, source: Path) -> None:
-        views = [view for view in self.views if contestant.is_framework or view.is_for_all]
+    def _asked(self, contestant: Contestant) -> list[View]:
+        return [view for view in self.views if contestant.is_framework or view.is_for_all]
+
+    def _rehearse(self, contestant: Contestant, source: Path) -> None:
+        """See that it starts and gives the right answers, and have its bytecode written."""
+        with self._started(contestant, source):
+            for view in self._asked(contestant):
+                try:
+                    check(self._ports[contestant.name], view)
+                except RuntimeError as error:
+                    raise RuntimeError(
+                        f"{contestant.name}: {error}\n{self._words(contestant.name)}"
+                    ) from error
+
+    @contextmanager
+    def _started(self, contestant: Contestant, source: Path) -> Iterator[int | None]:
+        """Run it on its cores; yield the process id at the head of its family, None where nginx answers."""
         if not contestant.starts:
-            for view in views:
-                self._view(run, contestant.name, view, None)
+            yield None
             return
         folder = self.folder / contestant.name
         shutil.rmtree(folder)
@@ -173,14 +189,17 @@ class Bench:
             with on(self._servers):
                 pid = stack.enter_context(contestant.serve(place))
             settle(pid)
+            yield pid
+
+    def _measure(self, run: int, contestant: Contestant, source: Path) -> None:
+        views, name = self._asked(contestant), contestant.name
+        with self._started(contestant, source) as pid:
             for view in views:
-                check(self._ports[contestant.name], view)
-            for view in views:
-                if view.is_slow:
-                    self._hold(run, contestant.name, pid)
-                self._view(run, contestant.name, view, pid)
-            if not any(view.is_slow for view in views):
-                self._hold(run, contestant.name, pid)
+                if view.is_slow and pid:
+                    self._hold(run, name, pid)
+                self._view(run, name, view, pid)
+            if pid and not any(view.is_slow for view in views):
+                self._hold(run, name, pid)
 
     def _hold(self, run: int, name: str, pid: int) -> None:
         """Note the memory: before 500 requests at once, and else at the end."""
