@@ -4,16 +4,22 @@
 (h2load) and postgresql from apt. The others' packages come from ``requirements/peers.txt``, with hashes, into
 ``.cache/peers-venv``.
 
-Every contestant is started anew in each run, alone, behind the same nginx (the project's own files: TLS,
-access line, request id, upstream keep-alive) and before the same PostgreSQL; the order turns from run to
-run. nginx and the app run on one half of the cores, clients and database on the other. Before it is measured,
-every answer is checked: all contestants must give the same. Then for each view:
+All contestants stand behind the same nginx (the project's own files: TLS, access line, request id, upstream
+keep-alive) and before the same PostgreSQL, and are started anew in each run. nginx and the apps run on one
+half of the cores, clients and database on the other. Before anything is measured, every answer is checked:
+all must give the same. Then each view is asked of all of them in turn, a short while each, so many times
+over; the order turns, so that what else the machine does falls on all:
 
 - requests a second, and CPU: h2load, so many kept connections, each its next request when the last is
   answered. CPU is the kernel's account of nginx and all processes of the app; PostgreSQL's stands beside it.
+  A ratio is the median of the turns' ratios.
 - p50 and p99: at 70 % of what that very contestant answered a second in the closed loop of that run. Requests
   come by chance (a Poisson process), and a wait counts from when the request was due.
-- memory: proportional (PSS) of all processes of the app, after its views were asked.
+- memory: proportional (PSS) of all processes of the app, alone, after its views were asked.
+
+Both virtual environments are of the Python that ``.venv`` has. One that was built without profile-guided
+optimisation (pyenv's default; Debian's is built with it) makes what is written in Python slower, and what is
+written in C or Rust not.
 
 The view that waits for a peer is asked by 500 connections at once.
 """
@@ -32,11 +38,18 @@ from target_host import controller
 from .. import FLASK_OPS, machine, work_folder
 from . import plot, report
 from .contestants import CONTESTANTS, PEERS_LOCK, PEERS_VENV
-from .rounds import Bench, Measured, Memory, Plan
+from .rounds import Bench, Measured, Memory, Plan, Waits
 from .views import VIEWS
 
 DEFAULT = Plan()
-QUICK = {"runs": 1, "closed_seconds": 0.2, "open_seconds": 0.3, "slow_each": 1, "slow_seconds": 4.0}
+QUICK = {
+    "runs": 1,
+    "turns": 2,
+    "closed_seconds": 0.2,
+    "open_seconds": 0.3,
+    "slow_each": 1,
+    "slow_seconds": 4.0,
+}
 PACKAGES = (
     "fastapi",
     "starlette",
@@ -57,9 +70,8 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--contestants", type=_names(CONTESTANTS), default=list(CONTESTANTS), help=",".join(CONTESTANTS)
     )
-    parser.add_argument(
-        "--runs", type=int, default=DEFAULT.runs, help="how often each is started and measured"
-    )
+    parser.add_argument("--runs", type=int, default=DEFAULT.runs, help="how often all are started anew")
+    parser.add_argument("--turns", type=int, default=DEFAULT.turns, help="measurements of each in a run")
     parser.add_argument("--workers", type=int, default=DEFAULT.workers, help="processes of each server")
     parser.add_argument("--closed-seconds", type=float, default=DEFAULT.closed_seconds, help="about, of each")
     parser.add_argument("--open-seconds", type=float, default=DEFAULT.open_seconds, help="of each")
@@ -93,11 +105,14 @@ def main() -> int:
         facts = measure(chosen)
     if chosen.json:
         chosen.json.write_text(json.dumps(facts, indent=1) + "\n")
-    measured = [Measured(**one) for one in facts["measured"]]
-    memory = [Memory(**one) for one in facts["memory"]]
+    found = report.Found(
+        [Measured(**one) for one in facts["measured"]],
+        [Waits(**one) for one in facts["waits"]],
+        [Memory(**one) for one in facts["memory"]],
+    )
     if chosen.plot:
-        chosen.plot.write_text(plot.drawn(measured, memory))
-    print(words(facts, measured, memory))
+        chosen.plot.write_text(plot.drawn(found))
+    print(words(facts, found))
     return 0
 
 
@@ -117,11 +132,12 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "plan": asdict(plan),
         "load_before": busy,
         "measured": [asdict(one) for one in bench.measured],
+        "waits": [asdict(one) for one in bench.waits],
         "memory": [asdict(one) for one in bench.memory],
     }
 
 
-def words(facts: dict[str, Any], measured: list[Measured], memory: list[Memory]) -> str:
+def words(facts: dict[str, Any], found: report.Found) -> str:
     """Return the report for people, in Markdown."""
     lines = [
         f"{title}: {', '.join(f'{key} {value}' for key, value in facts[title].items())}\n"
@@ -131,8 +147,8 @@ def words(facts: dict[str, Any], measured: list[Measured], memory: list[Memory])
         lines.append(
             f"THE MACHINE WAS BUSY (load {facts['load_before']:.1f}): ratios are as good as their intervals\n"
         )
-    found = report.verdicts(measured, memory)
-    return "\n".join([*lines, report.tables(measured, memory), "", report.held(found)])
+    held = report.held(report.verdicts(found))
+    return "\n".join([*lines, report.tables(found), "", held])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import median
 from xml.sax.saxutils import escape
 
 from .contestants import CONTESTANTS
-from .rounds import Measured, Memory
+from .report import Found
 from .views import VIEWS
 
 WIDTH, COLUMNS = 960, 2
@@ -32,13 +32,14 @@ text.ours { font-weight: 600 }
 OURS = ("ops",)
 
 
-def drawn(measured: Sequence[Measured], memory: Sequence[Memory]) -> str:
-    """Return the drawing: a panel for each view, and one for memory; medians over the runs."""
+def drawn(found: Found) -> str:
+    """Return the drawing: a panel for each view, and one for memory; medians."""
     panels = [
-        (f"{view}: {VIEWS[view].about}", "requests a second, more is better", _rates(measured, view))
-        for view in dict.fromkeys(one.view for one in measured)
+        (f"{view}: {VIEWS[view].about}", "requests a second, more is better", _rates(found, view))
+        for view in found.views
     ]
-    panels.append(("memory of all processes of the app", "MiB (PSS), less is better", _held(memory)))
+    held = {name: held.pss_mib for name in CONTESTANTS for held in found.held(name)}
+    panels.append(("memory of all processes of the app", "MiB (PSS), less is better", held))
     rows = [panels[first : first + COLUMNS] for first in range(0, len(panels), COLUMNS)]
     parts, y = [], 10
     for row in rows:
@@ -50,19 +51,9 @@ def drawn(measured: Sequence[Measured], memory: Sequence[Memory]) -> str:
     return "\n".join([head, f"<title>{label}</title>", f"<style>{STYLE}</style>", *parts, "</svg>", ""])
 
 
-def _rates(measured: Iterable[Measured], view: str) -> dict[str, float]:
-    return _medians((one.contestant, one.per_second) for one in measured if one.view == view)
-
-
-def _held(memory: Iterable[Memory]) -> dict[str, float]:
-    return _medians((one.contestant, one.pss_mib) for one in memory)
-
-
-def _medians(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for name, value in pairs:
-        found.setdefault(name, []).append(value)
-    return {name: median(found[name]) for name in CONTESTANTS if name in found}
+def _rates(found: Found, view: str) -> dict[str, float]:
+    turns = {name: found.at(view, name) for name in CONTESTANTS}
+    return {name: median(one.per_second for one in ours) for name, ours in turns.items() if ours}
 
 
 def _panel(x: int, y: int, title: str, unit: str, bars: dict[str, float]) -> Iterable[str]:

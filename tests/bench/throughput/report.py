@@ -8,7 +8,7 @@ from statistics import median
 
 from ..spread import Spread, of_median
 from .contestants import CONTESTANTS
-from .rounds import OPEN_SHARE, Measured, Memory
+from .rounds import OPEN_SHARE, Measured, Memory, Waits
 from .views import VIEWS
 
 
@@ -70,31 +70,58 @@ class Verdict:
     holds: bool | None
 
 
-def verdicts(measured: Sequence[Measured], memory: Sequence[Memory]) -> list[Verdict]:
-    """Return each claim with its figure: the median of the runs' ratios, its interval by the bootstrap."""
-    return [_verdict(claim, measured, memory) for claim in CLAIMS]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that was measured."""
+
+    measured: Sequence[Measured]
+    waits: Sequence[Waits]
+    memory: Sequence[Memory]
+
+    @property
+    def views(self) -> list[str]:
+        """Their names, in the order of the table."""
+        return [name for name in VIEWS if any(one.view == name for one in self.measured)]
+
+    def at(self, view: str, name: str) -> list[Measured]:
+        """Return the turns of a contestant at a view."""
+        return [one for one in self.measured if (one.view, one.contestant) == (view, name)]
+
+    def waited(self, view: str, name: str) -> list[Waits]:
+        """Return the waits of a contestant's clients at a view."""
+        return [one for one in self.waits if (one.view, one.contestant) == (view, name)]
+
+    def held(self, name: str) -> list[Memory]:
+        """Return what a contestant held."""
+        return [one for one in self.memory if one.contestant == name]
 
 
-def _verdict(claim: Claim, measured: Sequence[Measured], memory: Sequence[Memory]) -> Verdict:
-    of, to = (_by_run(claim, name, measured, memory) for name in (claim.of, claim.to))
-    runs = sorted(of.keys() & to.keys())
-    if not runs:
+def verdicts(found: Found) -> list[Verdict]:
+    """Return each claim with its figure: the median of the turns' ratios, its interval by the bootstrap."""
+    return [_verdict(claim, found) for claim in CLAIMS]
+
+
+def _verdict(claim: Claim, found: Found) -> Verdict:
+    of, to = (_by_turn(claim, name, found) for name in (claim.of, claim.to))
+    groups: dict[int, list[float]] = {}
+    for run, turn in sorted(of.keys() & to.keys()):
+        groups.setdefault(run, []).append(of[run, turn] / to[run, turn])
+    if not groups:
         return Verdict(claim, None, None)
-    ratio = of_median([[of[run] / to[run]] for run in runs])
+    ratio = of_median(list(groups.values()))
     holds = ratio.median >= claim.limit if claim.is_at_least else ratio.median <= claim.limit
     if claim.view == "slow" and claim.is_at_least:
-        ours = [one for one in measured if (one.view, one.contestant) == ("slow", claim.of)]
-        holds = holds and not any(one.bad for one in ours)
+        holds = holds and not any(one.bad for one in found.at(claim.view, claim.of))
     return Verdict(claim, ratio, holds)
 
 
-def _by_run(
-    claim: Claim, name: str, measured: Sequence[Measured], memory: Sequence[Memory]
-) -> dict[int, float]:
-    if not claim.view:
-        return {one.run: one.pss_mib for one in memory if one.contestant == name}
-    found = [one for one in measured if (one.view, one.contestant) == (claim.view, name)]
-    return {one.run: value for one in found if (value := getattr(one, claim.what))}
+def _by_turn(claim: Claim, name: str, found: Found) -> dict[tuple[int, int], float]:
+    if claim.what == "pss_mib":
+        return {(run, 0): one.pss_mib for run, one in enumerate(found.held(name))}
+    if claim.what == "p99_ms":
+        return {(one.run, 0): one.p99_ms for one in found.waited(claim.view, name)}
+    turns = found.at(claim.view, name)
+    return {(one.run, one.turn): value for one in turns if (value := getattr(one, claim.what))}
 
 
 HEAD = (
@@ -110,39 +137,33 @@ HEAD = (
 )
 
 
-def tables(measured: Sequence[Measured], memory: Sequence[Memory]) -> str:
-    """Return the tables in Markdown: medians over the runs."""
+def tables(found: Found) -> str:
+    """Return the tables in Markdown: medians."""
     lines: list[str] = []
-    for view in dict.fromkeys(one.view for one in measured):
+    for view in found.views:
         lines += ["", f"**{view}**: {VIEWS[view].about}", "", *_header(HEAD)]
-        of_view = [one for one in measured if one.view == view]
-        lines += [
-            _line(name, of_view) for name in CONTESTANTS if any(one.contestant == name for one in of_view)
-        ]
+        lines += [_line(view, name, found) for name in CONTESTANTS if found.at(view, name)]
     head = ("contestant", "processes", "memory MiB (PSS)")
     lines += ["", "**memory**, of all processes of the app", "", *_header(head)]
     for name in CONTESTANTS:
-        if ours := [one for one in memory if one.contestant == name]:
-            cells = (_title(name), ours[0].processes, f"{median(one.pss_mib for one in ours):.0f}")
-            lines.append(_cells(cells))
+        for held in found.held(name):
+            lines.append(_cells((_title(name), held.processes, f"{held.pss_mib:.0f}")))
     return "\n".join(lines[1:])
 
 
-def _line(name: str, of_view: Iterable[Measured]) -> str:
-    ours = [one for one in of_view if one.contestant == name]
-    cpu = [f"{median(getattr(one, what) for one in ours):.0f}" for what in ("cpu_us", "app_us", "nginx_us")]
-    waits = [_wait([getattr(one, what) for one in ours]) for what in ("p50_ms", "p99_ms")]
-    database = f"{median(one.postgresql_us for one in ours):.0f}"
-    bad, asked = sum(one.bad for one in ours), sum(one.requests for one in ours)
-    share = f"{bad} of {asked}" if bad else "0"
-    return _cells(
-        (_title(name), f"{median(one.per_second for one in ours):.0f}", *waits, *cpu, database, share)
-    )
-
-
-def _wait(values: Sequence[float | None]) -> str:
-    found = [value for value in values if value is not None]
-    return f"{median(found):.1f}" if found else ""
+def _line(view: str, name: str, found: Found) -> str:
+    turns, waited = found.at(view, name), found.waited(view, name)
+    whats = ("cpu_us", "app_us", "nginx_us", "postgresql_us")
+    cpu = [f"{median(getattr(one, what) for one in turns):.0f}" for what in whats]
+    waits = [
+        f"{median(getattr(one, what) for one in waited):.1f}" if waited else ""
+        for what in ("p50_ms", "p99_ms")
+    ]
+    # Of a slow view both are of the same requests.
+    counted = turns if VIEWS[view].is_slow else [*turns, *waited]
+    bad, asked = sum(one.bad for one in counted), sum(one.requests for one in counted)
+    rate = f"{median(one.per_second for one in turns):.0f}"
+    return _cells((_title(name), rate, *waits, *cpu, f"{bad} of {asked}" if bad else "0"))
 
 
 def _title(name: str) -> str:
