@@ -106,7 +106,7 @@ test-full: test-fast ## All tests, the long ones too, on Debian 12 and 13
 	.venv/bin/pytest --long -m long tests/render
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
-.PHONY: bench bench-edge bench-deploy bench-monitoring
+.PHONY: bench bench-edge bench-throughput bench-deploy bench-monitoring
 bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
@@ -114,6 +114,10 @@ bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 bench-edge: venv ## Measure what nginx, TLS and headers cost a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.edge $(ARGS)
+
+bench-throughput: venv ## Measure requests a second beside other deployments (ARGS=--quick for a look)
+	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
+	PYTHONPATH=tests .venv/bin/python -m bench.throughput $(ARGS)
 
 bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (ARGS=--quick for a look)
 	@$(TARGET_HOST) prepare
@@ -130,7 +134,7 @@ venv-dev:
 	@$(TARGET_HOST) venv $(DEV_LOCKS)
 
 lock: venv ## Resolve requirements/*.in anew (ARGS=--upgrade takes newer versions)
-	for name in uv build controller dev scanners observatory; do \
+	for name in uv build controller dev scanners observatory peers; do \
 	  UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --no-config --universal \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS) \
 	    --output-file requirements/$$name.txt requirements/$$name.in || exit; \

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,12 +45,28 @@ def serve(path: Path, config: str, source: Path, env: Mapping[str, str]) -> Iter
     :param env: more environment variables.
     :raises RuntimeError: if none answers within :data:`START_SECONDS`.
     """
+    command = [APP_PYTHON, "-m", "gunicorn", "--config", f"python:{config}"]
+    with serve_by(
+        path, command, environment(source, GUNICORN_BIND=f"unix:{path}", **env), signal.SIGQUIT
+    ) as pid:
+        yield pid
+
+
+@contextmanager
+def serve_by(
+    path: Path, command: Sequence[str | Path], env: Mapping[str, str], stopped_by: int
+) -> Iterator[int]:
+    """Run a server, gunicorn or another, by a command; yield its process id once it answers ``GET /hello``.
+
+    :param path: of the unix socket that the command binds.
+    :param env: the whole environment.
+    :param stopped_by: the signal that ends it.
+    :raises RuntimeError: if nothing answers within :data:`START_SECONDS`.
+    """
     path.unlink(missing_ok=True)
     output = path.with_suffix(".log")
-    command = [APP_PYTHON, "-m", "gunicorn", "--config", f"python:{config}"]
     with output.open("wb") as file:
-        bound = environment(source, GUNICORN_BIND=f"unix:{path}", **env)
-        server = subprocess.Popen(command, env=bound, cwd=path.parent, stdout=file, stderr=file)
+        server = subprocess.Popen(command, env=dict(env), cwd=path.parent, stdout=file, stderr=file)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(path):
@@ -59,7 +75,7 @@ def serve(path: Path, config: str, source: Path, env: Mapping[str, str]) -> Iter
             time.sleep(0.05)
         yield server.pid
     finally:
-        stop(server, signal.SIGQUIT)
+        stop(server, stopped_by)
 
 
 def _answers(path: Path) -> bool:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import APP_PYTHON, gunicorn, postgresql
@@ -58,11 +59,16 @@ def describe() -> dict[str, str | int]:
 def versions() -> dict[str, str]:
     """Return the versions of everything that takes part."""
     return {
-        **json.loads(_first_line([str(APP_PYTHON), "-c", _ASK, *PACKAGES], whole=True)),
+        **packages(APP_PYTHON, PACKAGES),
         "nginx": _first_line(["nginx", "-v"]).split("/")[-1],
         "postgresql": _first_line([str(postgresql.programs() / "postgres"), "-V"]).split()[2],
         "h2load": _first_line(["h2load", "--version"]).split("/")[-1],
     }
+
+
+def packages(python: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of a Python and of packages that it has."""
+    return json.loads(_first_line([str(python), "-c", _ASK, *names], whole=True))
 
 
 def _first_line(command: list[str], *, whole: bool = False) -> str:

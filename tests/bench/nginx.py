@@ -60,12 +60,14 @@ class Site:
     :param has_tls: whether it is asked over TLS.
     :param is_plain: whether it is `PLAIN_SITE` and none of the project's.
     :param cached: the path below which it caches; empty: none.
+    :param answer: JSON that nginx answers everything with by itself; the upstream is not asked.
     """
 
     upstream: Path
     has_tls: bool = False
     is_plain: bool = False
     cached: str = ""
+    answer: str = ""
 
 
 def free_ports(count: int) -> list[int]:
@@ -140,6 +142,9 @@ def _render_site(folder: Path, name: str, site: Site, port: int, defaults: dict[
             text = re.sub(
                 r"(listen 127\.0\.0\.1:\d+) ssl.*;", r"\1;", re.sub(r".*ssl_certificate.*", "", text)
             )
+        if site.answer:
+            returned = f"default_type application/json; return 200 '{site.answer}';"
+            text = text.replace("proxy_pass http://$release_upstream;", returned)
         _write(folder / path.removesuffix(".j2").replace("/app.", f"/{name}."), text, folder)
 
 

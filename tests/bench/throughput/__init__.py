@@ -1,0 +1,1 @@
+"""How many requests a second, how soon, at what CPU and memory: this deployment beside others."""
