@@ -27,7 +27,7 @@ def test_nginx_reads_each_site_and_no_other(sandbox):
     """Debian's welcome page is one more file there, until the role takes it away."""
     seen = sandbox.run("nginx", "-T", "-q").stdout
     read = set(re.findall(r"^# configuration file (\S+/sites-enabled/\S+):$", seen, re.MULTILINE))
-    endings = (".conf", ".canary.conf", ".internal.conf", ".issuer.conf")
+    endings = (".conf", ".cache.conf", ".canary.conf", ".internal.conf", ".issuer.conf")
     endings += (".maintenance.conf", ".plain.conf")
     files = [f"{app}{ending}" for app in sandbox.apps for ending in endings]
     assert read == {f"/etc/nginx/sites-enabled/{name}" for name in files}
