@@ -87,7 +87,7 @@ def both(app, value):
         1e308,
         None,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_value_is_written_as_flask_writes_it(app, value):
     ours, flasks = both(app, value)
