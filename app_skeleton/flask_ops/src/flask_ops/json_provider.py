@@ -1,10 +1,10 @@
 """Write an app's JSON by orjson, as Flask's own provider would, in a fraction of its time.
 
 ``app.json = OrjsonProvider(app)``. What orjson writes in another way than Flask (dates, dataclasses), or
-not at all (integers of more than 64 bits, named tuples, keys of any kind), is Flask's to write. What differs:
-text outside ASCII stands as UTF-8 rather than escaped, unless ``ensure_ascii`` is set to True again, and a
-float that is no number is null, which clients can read, rather than NaN. JSON that comes in is read by
-Python's own reader: orjson turns large integers into floats.
+not at all (integers of more than 64 bits, named tuples, keys of any kind, half a character), is Flask's to
+write. What differs: text outside ASCII stands as UTF-8 rather than escaped, and a float that is no number is
+null, which clients can read, rather than NaN. JSON that comes in is read by Python's own reader: orjson turns
+large integers into floats.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ _PLAIN |= orjson.OPT_PASSTHROUGH_SUBCLASS
 
 class OrjsonProvider(DefaultJSONProvider):
     """Serialise by orjson (``flask_ops[orjson]``)."""
-
-    ensure_ascii = False
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         """Return an object as JSON.
@@ -47,8 +45,6 @@ class OrjsonProvider(DefaultJSONProvider):
 
     def _write(self, obj: Any) -> bytes | None:
         """Return an object as JSON, None if orjson cannot write it as Flask would."""
-        if self.ensure_ascii:
-            return None
         try:
             return orjson.dumps(
                 obj, self.default, _PLAIN | orjson.OPT_SORT_KEYS if self.sort_keys else _PLAIN
