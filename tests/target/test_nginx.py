@@ -54,7 +54,7 @@ def test_no_stray_site_or_setting_is_included(host, app):
     assert [name for name in sites if not name.startswith(f"{app}.")] == []
     settings = set(host.file("/etc/nginx/conf.d").listdir())
     assert settings == {
-        "compression.conf", "default_server.conf", "http3.conf", "limits.conf", "logging.conf",
+        "cache.conf", "compression.conf", "default_server.conf", "http3.conf", "limits.conf", "logging.conf",
         "maintenance.conf", "problems.conf", "proxy.conf", "real_ip.conf", "security_headers.conf",
         "static.conf", "tls.conf",
     }  # fmt: skip
