@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import standing
-from standing import Quiet, closed, nginx, trusting
+from standing import Quiet, closed, nginx, point, trusting
 
 COPY = Path("/run/nginx-cache")
 CONTEXT = trusting()
@@ -139,13 +139,6 @@ class Server(standing.Server):
         self.away = True
         self.shutdown()
         self.server_close()
-
-
-def point(link, target):
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
 
 
 class Site:

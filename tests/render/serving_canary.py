@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import standing
-from standing import Quiet, trusting
+from standing import Quiet, point, trusting
 
 CLIENTS = 160
 OLD, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb"
@@ -48,13 +48,6 @@ class App(Quiet):
 class Server(standing.Server):
     request_queue_size = 256
     draining = False
-
-
-def point(link, target):
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
 
 
 class Site:

@@ -31,6 +31,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 64
 
 
+def point(link, target):
+    """Have a link lead elsewhere, from one instant to the next."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
 def trusting():
     """Return what a client needs for TLS with anybody: certificates here are the sandbox's own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
