@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import standing
-from standing import Quiet, point, trusting
+from standing import Quiet, nginx_workers, point, trusting
 
 CLIENTS = 160
 OLD, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb"
@@ -197,32 +197,14 @@ def hammered(site):
     return {"lost": lost[:20], "counts": counts, "turns": turns}
 
 
-def workers():
-    """Return nginx's worker processes: a reload replaces them."""
-    master = Path("/run/nginx.pid").read_text().strip()
-    children = Path(f"/proc/{master}/task/{master}/children")
-    # nginx goes into the background before its workers are there: one for each processor.
-    while len(found := sorted(filter(is_worker, map(int, children.read_text().split())))) < os.cpu_count():
-        time.sleep(0.05)
-    return found
-
-
-def is_worker(process):
-    """Tell it from what looks after a cache, some of which ends by itself."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"nginx: worker process")
-    except OSError:
-        return False
-
-
 def main(sites):
     os.umask(0o022)
     made = [Site(told) for told in sites]
     subprocess.run(["nginx"], check=True)
     try:
-        before = workers()
+        before = nginx_workers()
         told = {site.told["app"]: {"story": story(site), "hammered": hammered(site)} for site in made}
-        print(json.dumps({"sites": told, "workers": [before, workers()]}))
+        print(json.dumps({"sites": told, "workers": [before, nginx_workers()]}))
     finally:
         subprocess.run(["nginx", "-s", "stop"], check=True)
         for site in made:

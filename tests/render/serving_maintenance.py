@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from standing import Quiet, Server, trusting
+from standing import Quiet, Server, nginx_workers, trusting
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 WHO = {"browser": {"Accept": BROWSER}, "program": {"Accept": "*/*"}, "silent": {}}
@@ -168,16 +168,6 @@ def hammered(site, closure):
     return {"answers": seen, "turns": turns, "stuck": sum(thread.is_alive() for thread in threads)}
 
 
-def workers():
-    """Return nginx's worker processes: a reload replaces them."""
-    master = Path("/run/nginx.pid").read_text().strip()
-    children = Path(f"/proc/{master}/task/{master}/children")
-    # nginx goes into the background before its workers are there.
-    while not (found := sorted(int(word) for word in children.read_text().split())):
-        time.sleep(0.05)
-    return found
-
-
 def main(told):
     sites, (first, second) = told["sites"], told["closures"]
     # Root's shell may be set to anything; nginx's workers read what releasectl wrote with this.
@@ -192,7 +182,7 @@ def main(told):
 
     subprocess.run(["nginx"], check=True)
     try:
-        before = workers()
+        before = nginx_workers()
         keep("before", everything)
         for site in sites:
             point(site, first)
@@ -207,7 +197,7 @@ def main(told):
             release(site)
         keep("after", everything)
         keep("hammered", lambda site: hammered(site, first))
-        print(json.dumps({"sites": answers, "workers": [before, workers()]}))
+        print(json.dumps({"sites": answers, "workers": [before, nginx_workers()]}))
     finally:
         subprocess.run(["nginx", "-s", "stop"], check=True)
         for site in sites:

@@ -4,6 +4,7 @@ Debian's own Python runs it there, where this folder is `/scripts`.
 """
 
 import http.server
+import os
 import re
 import shutil
 import socketserver
@@ -80,3 +81,21 @@ def nginx(copy, sites, *changes):
         subprocess.run([*command, "-s", "stop"], check=True)
         while Path("/run/nginx.pid").exists():
             time.sleep(0.05)
+
+
+def nginx_workers():
+    """Return nginx's worker processes: a reload replaces them."""
+    master = Path("/run/nginx.pid").read_text().strip()
+    children = Path(f"/proc/{master}/task/{master}/children")
+    # nginx goes into the background before its workers are there: one for each processor.
+    while len(found := sorted(filter(is_worker, map(int, children.read_text().split())))) < os.cpu_count():
+        time.sleep(0.05)
+    return found
+
+
+def is_worker(process):
+    """Tell it from what looks after a cache, some of which ends by itself."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"nginx: worker process")
+    except OSError:
+        return False

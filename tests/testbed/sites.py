@@ -310,7 +310,8 @@ class Site:
 
     def nginx_workers(self) -> list[str]:
         """Return nginx's worker processes: a reload replaces them."""
-        return sorted(self.sudo("pgrep --parent $(cat /run/nginx.pid)").split())
+        found = self.sudo("pgrep --parent $(cat /run/nginx.pid) --full '^nginx: worker process'")
+        return sorted(found.split())
 
     def unplug(self) -> None:
         """Take the host off its network without a word to anybody; `restart` brings it back."""
