@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sample_apps
+from flask_ops import drain
 from flask_ops.testing import GunicornServer, eventually
 
 WORKER_CLASSES = ["flask_ops", "gevent", "gthread", "sync"]
@@ -48,6 +49,13 @@ def to_drain(running):
     yield server
     for each in used:
         each.drain_file.unlink(missing_ok=True)
+    time.sleep(drain.LOOK_SECONDS)
+
+
+def begin_to_drain(server):
+    """Have each request from here on find its server draining."""
+    server.drain_file.touch()
+    time.sleep(drain.LOOK_SECONDS)
 
 
 def say_nonsense(server, *, after_a_request):
@@ -72,7 +80,7 @@ def test_drain_file_closes_connections_and_ends_readiness(to_drain, worker_class
         assert json.load(answer)["status"] == "ready"
         # sync closes every connection, drain or not
         assert answer.getheader("Connection") == ("close" if worker_class == "sync" else "keep-alive")
-    server.drain_file.touch()
+    begin_to_drain(server)
     connection.request("GET", "/readyz")
     answer = connection.getresponse()
     assert (answer.status, answer.getheader("Connection")) == (503, "close")
@@ -87,7 +95,7 @@ def test_connection_promised_keep_alive_outlives_the_start_of_a_drain(to_drain, 
     connection = server.connect()
     connection.request("GET", "/slow?seconds=0.4")
     time.sleep(0.2)
-    server.drain_file.touch()
+    begin_to_drain(server)
     server.get("/livez")
     answer = connection.getresponse()
     assert (answer.read(), answer.getheader("Connection")) == (b"done", "keep-alive")

@@ -1,5 +1,6 @@
 import importlib
 import os
+import time
 
 import flask_ops.gunicorn_logger  # noqa: F401 - gunicorn imports it by name
 import pytest
@@ -63,6 +64,18 @@ def test_release_and_drain_follow_the_environment(monkeypatch, tmp_path):
     assert (release(), drain.draining()) == ("r1", False)
     (tmp_path / "drain").touch()
     assert drain.draining()
+
+
+def test_drain_that_is_asked_for_on_each_request_is_looked_for_seldom(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLASK_OPS_DRAIN_FILE", str(tmp_path / "drain"))
+    monkeypatch.setattr(drain, "_look_again", 0.0)
+    (tmp_path / "drain").touch()
+    asked = time.monotonic()
+    assert drain.draining_lately()
+    (tmp_path / "drain").unlink()
+    while drain.draining_lately():
+        pass
+    assert drain.LOOK_SECONDS <= time.monotonic() - asked < 100 * drain.LOOK_SECONDS
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ if "ids" in parts.NAMES:
 
     def pre_request(worker, req):
         """Close the connection while draining."""
-        if drain.draining():
+        if drain.draining_lately():
             req.force_close()
 
     def post_request(worker, req, environ, resp):

@@ -23,7 +23,7 @@ from io import BytesIO
 from time import monotonic
 from typing import Any
 
-from gevent import GreenletExit, Timeout, get_hub
+from gevent import GreenletExit, Timeout, getcurrent, get_hub
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
@@ -42,6 +42,44 @@ _READABLE = 1
 _RECEIVED_AT_ONCE = 8192
 _UNREAD_AT_ONCE = 64 * 1024
 _PEER_IS_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
+class Arrivals:
+    """Wake one greenlet when its connection can be read.
+
+    gevent would tell the kernel of each wait anew. Here the kernel is told once, and the watch ends when
+    something comes while nobody waits for it, which between nginx and an app is the end of the connection.
+
+    :param hub: gevent's.
+    :param descriptor: the connection's.
+    """
+
+    def __init__(self, hub: Any, descriptor: int) -> None:
+        """Watch nothing yet."""
+        self._hub = hub
+        self._watcher = hub.loop.io(descriptor, _READABLE)
+        self._greenlet: Any = None
+
+    def wait(self) -> None:
+        """Let others run until there is something to read."""
+        self._greenlet = getcurrent()
+        if not self._watcher.active:
+            self._watcher.start(self._come)
+        try:
+            self._hub.switch()
+        finally:
+            self._greenlet = None
+
+    def _come(self) -> None:
+        if self._greenlet is None:
+            # It stays readable: this would be called without end.
+            self._watcher.stop()
+        else:
+            self._greenlet.switch()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._watcher.close()
 
 
 class OpsWorker(GeventWorker):
@@ -127,9 +165,9 @@ class OpsWorker(GeventWorker):
     def _connected(self, listener: Listener, client: Any, address: Any) -> None:
         connection = Connection(listener, client, address)
         client.setblocking(1)
-        readable = self._hub.loop.io(client.fileno(), _READABLE)
+        arrivals = Arrivals(self._hub, client.fileno())
         try:
-            self._serve(connection, readable)
+            self._serve(connection, arrivals)
         except OSError as error:
             if error.errno in _PEER_IS_GONE:
                 self.log.debug("Ignoring %s", error)
@@ -140,14 +178,14 @@ class OpsWorker(GeventWorker):
         except BaseException as error:
             self.handle_error(None, client, address, error)
         finally:
-            readable.close()
+            arrivals.close()
             util.close(client)
 
-    def _serve(self, connection: Connection, readable: Any) -> None:
+    def _serve(self, connection: Connection, arrivals: Arrivals) -> None:
         request: Request | None = None
         number = 0
         try:
-            while data := connection.rest or self._wait_and_receive(connection, readable):
+            while data := connection.rest or self._wait_and_receive(connection, arrivals):
                 number += 1
                 request = connection.read(data) or self._read_by_gunicorn(connection, data, number)
                 if request is None or not self._answer(connection, request):
@@ -162,10 +200,10 @@ class OpsWorker(GeventWorker):
         except Exception as error:
             self.handle_error(request, connection.client, connection.address, error)
 
-    def _wait_and_receive(self, connection: Connection, readable: Any) -> bytes:
+    def _wait_and_receive(self, connection: Connection, arrivals: Arrivals) -> bytes:
         self._idle[connection] = self._second
         try:
-            self._hub.wait(readable)
+            arrivals.wait()
         finally:
             del self._idle[connection]
         return connection.client.recv(_RECEIVED_AT_ONCE)
