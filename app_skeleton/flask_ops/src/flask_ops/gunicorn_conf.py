@@ -16,6 +16,9 @@ if any(
 
     monkey.patch_all()
 
+    from . import psycopg_wait
+
+    psycopg_wait.install()
 
 from . import (
     async_views,
@@ -181,7 +184,7 @@ def pre_request(worker, req):
     gunicorn would then close the connection nginx is about to use again.
     """
     in_flight.begins(id(req))
-    if drain.draining():
+    if drain.draining_lately():
         req.force_close()
 
 
