@@ -30,6 +30,17 @@ def create_app() -> Flask:
     app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["BENCH_DATABASE_URL"]
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = POOL
     db.init_app(app)
+    add_views(app, db, Item)
+    return app
+
+
+def add_views(app: Flask, db: SQLAlchemy, item_class: type[Columns]) -> None:
+    """Add the views that are measured.
+
+    :param app: the app.
+    :param db: where it reads and writes.
+    :param item_class: the model of a row.
+    """
 
     @app.get("/hello")
     def hello():
@@ -37,15 +48,15 @@ def create_app() -> Flask:
 
     @app.get("/one/<int:key>")
     def one(key):
-        return _shown(db.get_or_404(Item, key))
+        return _shown(db.get_or_404(item_class, key))
 
     @app.get("/twenty/<int:start>")
     def twenty(start):
-        return [_shown(db.get_or_404(Item, key)) for key in keys(start)]
+        return [_shown(db.get_or_404(item_class, key)) for key in keys(start)]
 
     @app.post("/update")
     def update():
-        item = db.get_or_404(Item, any_key())
+        item = db.get_or_404(item_class, any_key())
         item.value += request.get_json()["by"]
         answer = _shown(item)
         db.session.commit()
@@ -53,7 +64,7 @@ def create_app() -> Flask:
 
     @app.get("/page/<int:start>")
     def page(start):
-        found = select(Item).where(Item.id >= start).order_by(Item.id).limit(LISTED)
+        found = select(item_class).where(item_class.id >= start).order_by(item_class.id).limit(LISTED)
         return render_template("items.html", items=db.session.scalars(found).all())
 
     @app.post("/upload")
@@ -67,8 +78,6 @@ def create_app() -> Flask:
     def slow():
         return {"peer": peers.request("GET", PEER_URL).json()}
 
-    return app
 
-
-def _shown(item: Item) -> dict:
+def _shown(item: Columns) -> dict:
     return {"id": item.id, "name": item.name, "value": item.value}

@@ -22,6 +22,8 @@ optimisation (pyenv's default; Debian's is built with it) makes what is written 
 written in C or Rust not.
 
 The view that waits for a peer is asked by 500 connections at once.
+
+Ctrl-C ends it with the report of what has been measured by then.
 """
 
 from __future__ import annotations
@@ -125,7 +127,12 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     contestants = [CONTESTANTS[name] for name in chosen.contestants]
     with work_folder() as folder:
         bench = Bench(plan, contestants, [VIEWS[name] for name in chosen.rows], folder)
-        bench.run(chosen.source)
+        try:
+            bench.run(chosen.source)
+        except KeyboardInterrupt:
+            if not bench.measured:
+                raise
+            print("stopped: what follows is what had been measured by then", file=sys.stderr)
     return {
         "machine": machine.describe(),
         "versions": machine.versions() | machine.packages(PEERS_VENV / "bin/python", PACKAGES),

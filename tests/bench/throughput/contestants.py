@@ -16,6 +16,7 @@ from .. import APP_PYTHON, PROJECT_DIR, gunicorn
 PEERS_VENV = PROJECT_DIR / ".cache/peers-venv"
 PEERS_LOCK = PROJECT_DIR / "requirements/peers.txt"
 FLASK = "throughput_flask:create_app()"
+FLASK_HELPED = "throughput_ops:create_app()"
 OPS_WORKER = "flask_ops.gunicorn_worker.OpsWorker"
 
 
@@ -128,6 +129,7 @@ def _granian(place: Place) -> list[str | Path]:
 
 _OPS = {
     "APP_WSGI": FLASK,
+    "GUNICORN_WORKER_CLASS": "flask_ops",
     "GUNICORN_BIND": "unix:{folder}/app.sock",
     "CREDENTIALS_DIRECTORY": "{folder}/credentials",
     "FLASK_OPS_DRAIN_FILE": "{folder}/drain",
@@ -143,12 +145,11 @@ _ASYNC = {"is_async": True, "stopped_by": signal.SIGTERM}
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant(
-            "ops", "this project, everything on", _ops, env=_OPS | {"GUNICORN_WORKER_CLASS": "flask_ops"}
-        ),
+        Contestant("ops", "this project, everything on", _ops, env=_OPS | {"APP_WSGI": FLASK_HELPED}),
+        Contestant("ops-plain", "the same, the app as the others have it", _ops, env=_OPS),
         Contestant(
             "ops-gevent",
-            "the same on gunicorn's gevent",
+            "ops-plain on gunicorn's gevent",
             _ops,
             env=_OPS | {"GUNICORN_WORKER_CLASS": "gevent"},
         ),
