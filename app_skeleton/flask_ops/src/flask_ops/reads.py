@@ -52,11 +52,17 @@ class Session(flask_sqlalchemy.session.Session):
     methods, tasks and commands get the engine that they would get without this.
     """
 
+    def __init__(self, db: Any, **options: Any) -> None:
+        """Begin, in the app context that Flask-SQLAlchemy makes a session for."""
+        super().__init__(db, **options)
+        # Looked up once: a session asks for its engine at every statement.
+        engines = db.engines
+        self._usual, self._reads = engines.get(None), engines.get(BIND_KEY)
+
     def get_bind(self, mapper: Any = None, clause: Any = None, bind: Any = None, **kwargs: Any) -> Any:
         """Select an engine."""
         found = super().get_bind(mapper, clause, bind, **kwargs)
-        if bind is None and has_request_context() and request.method in _SAFE:
-            engines = self._db.engines
-            if found is engines.get(None):
-                return engines.get(BIND_KEY, found)
+        # The request, each time: a test may hold one app context, and with it this session, around many.
+        if found is self._usual and bind is None and has_request_context() and request.method in _SAFE:
+            return self._reads or found
         return found
