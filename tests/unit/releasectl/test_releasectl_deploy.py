@@ -1,5 +1,6 @@
 """`deploy` is stage, migrate and activate in one command; what need not be waited for is left aside."""
 
+import errno
 import os
 import signal
 import time
@@ -114,6 +115,25 @@ def test_next_release_finds_its_dependencies_linked_already(apphost, deploy, bui
     files = [file for file in shared.rglob("data.txt")]
     assert [file.stat().st_nlink for file in files] == [4]  # two releases, the dependencies, the next release
     assert laid_by.is_dir()
+
+
+def test_dependencies_laid_by_in_the_image_a_container_was_made_from_are_linked_anew(
+    apphost, deploy, build, deps, monkeypatch
+):
+    deploy(1)
+    laid_by = apphost.layout.laid_by(deps[1])
+    real = staging.Path.rename
+
+    def rename(self, target):
+        if self == laid_by:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(self, target)
+
+    monkeypatch.setattr(staging.Path, "rename", rename)
+    path, second = build(2)
+    apphost.ok("deploy", path)
+    assert list((apphost.layout.release(second) / "venv/lib").rglob("data.txt"))
+    assert apphost.ok("status")["problems"] == []
 
 
 def test_dependencies_that_were_found_damaged_are_not_laid_by(apphost, deploy, deps, build):

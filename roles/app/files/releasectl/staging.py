@@ -7,6 +7,7 @@ hidden folders only, which the next `stage` clears away.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import platform
 import shutil
@@ -207,9 +208,14 @@ def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
     place = layout.releases / f".{manifest.id}.staging"
     place.mkdir(parents=True, mode=0o755)
     archive.unpack(path, place, archive.RELEASE_PARTS)
+    laid_by = layout.laid_by(manifest.deps_id)
     try:
-        layout.laid_by(manifest.deps_id).rename(place / "venv")
-    except FileNotFoundError:
+        laid_by.rename(place / "venv")
+    except OSError as error:
+        # overlayfs cannot rename a folder of the image a container was made from.
+        if error.errno not in (errno.ENOENT, errno.EXDEV):
+            raise
+        shutil.rmtree(laid_by, ignore_errors=True)
         link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
     _install_own(place, uv, manifest.overrides)
     for name in ("src", "static"):
