@@ -305,8 +305,8 @@ SPOILS = [
         NEST,
         "roles/app/defaults/main.yml",
         "app_web_keepalive_seconds: 5",
-        "app_web_keepalive_seconds: 2",
-        "gunicorn's keepalive is 2 s",
+        "app_web_keepalive_seconds: 1",
+        "gunicorn's keepalive is 1 s",
     ),
     Spoil(
         NEST,

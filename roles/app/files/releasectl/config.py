@@ -52,7 +52,7 @@ class Settings:
     # than a request may take: a kept connection to the old release ends only with its next answer.
     edge_timeout_seconds: float = 30
     # A little more than nginx keeps an idle upstream connection (2 s).
-    idle_close_seconds: float = 2.5
+    idle_close_seconds: float = 1.5
     # Put before `/readyz` on an instance's socket, as FLASK_OPS_PREFIX is in the app.
     ops_prefix: str = ""
     # What follows the web instance: `worker`, `beat`, `flower`.
