@@ -1,11 +1,7 @@
-"""Run by a test: under gevent, wait for PostgreSQL in every way that psycopg knows, and print what came of it.
+"""Wait for PostgreSQL in every way that psycopg knows, and print what came of it.
 
-`python psycopg_waits.py <URL of libpq>`
+Run by a test, under gevent: `python -m gevent.monkey psycopg_waits.py <URL of libpq>`.
 """
-
-from gevent import monkey
-
-monkey.patch_all()
 
 import json
 import sys

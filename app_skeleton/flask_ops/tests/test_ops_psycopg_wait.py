@@ -10,9 +10,10 @@ PROGRAM = Path(__file__).with_name("psycopg_waits.py")
 
 
 def waits(url, **environment):
-    command = [sys.executable, PROGRAM, url.replace("+psycopg", "")]
+    command = [sys.executable, "-m", "gevent.monkey", PROGRAM, url.replace("+psycopg", "")]
     env = {**os.environ, **environment}
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env, timeout=120).stdout)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env, timeout=120)
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def look_into(ours: Ours, changes: Callable[[], Change]) -> dict[str, Any]:
         steps[words.split()[0]] = steps_of(app, words)
     units = start_seconds(app, release)
     steps["rollback"] = steps_of(app, "rollback")
+    # What was gone back to may have nothing before it.
+    ours.deploy(changes())
     back = tasks_of(ours.roll_back())
     return {"deploy": tasks, "deploy of what runs": again, "rollback": back, "steps": steps, "units": units}
 

@@ -23,7 +23,7 @@ from io import BytesIO
 from time import monotonic
 from typing import Any
 
-from gevent import GreenletExit, Timeout, getcurrent, get_hub
+from gevent import GreenletExit, Timeout, get_hub, getcurrent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer

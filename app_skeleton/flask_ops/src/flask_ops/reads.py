@@ -1,8 +1,8 @@
 """Read from PostgreSQL in one round trip where a request may change nothing.
 
 SQLAlchemy opens a transaction for a single SELECT and rolls it back afterwards: three round trips. At
-PostgreSQL's usual isolation level each statement sees what is committed by then, in a transaction or not, so a
-request that only reads loses nothing without one. Here such requests get an engine of their own, whose
+PostgreSQL's usual isolation level each statement sees what is committed by then, in a transaction or not, so
+a request that only reads loses nothing without one. Here such requests get an engine of their own, whose
 connections commit each statement and let nothing be written::
 
     db = SQLAlchemy(session_options={"class_": reads.Session})
