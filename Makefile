@@ -106,7 +106,7 @@ test-full: test-fast ## All tests, the long ones too, on Debian 12 and 13
 	.venv/bin/pytest --long -m long tests/render
 	RELEASES="12 13" .venv/bin/pytest -n 2 --dist loadgroup --long tests/target tests/scenario
 
-.PHONY: bench bench-edge bench-throughput bench-deploy bench-monitoring
+.PHONY: bench bench-edge bench-throughput bench-tune bench-deploy bench-monitoring
 bench: venv ## Measure what flask_ops costs a request (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.observability $(ARGS)
@@ -118,6 +118,9 @@ bench-edge: venv ## Measure what nginx, TLS and headers cost a request (ARGS=--q
 bench-throughput: venv ## Measure requests a second beside other deployments (ARGS=--quick for a look)
 	@$(TARGET_HOST) venv --path $(APP_VENV) $(APP_SOURCES:%=--source %) $(APP_LOCKS)
 	PYTHONPATH=tests .venv/bin/python -m bench.throughput $(ARGS)
+
+bench-tune: venv ## Find the best worker class and number for an app (ARGS='--app shop:app --python …')
+	PYTHONPATH=tests .venv/bin/python -m bench.tune $(ARGS)
 
 bench-deploy: venv-dev ## Measure deploys beside a play in Ansistrano's steps (ARGS=--quick for a look)
 	@$(TARGET_HOST) prepare

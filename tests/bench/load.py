@@ -45,10 +45,12 @@ def answers(
     folder: Path,
     scheme: str = "http",
     body: Body | None = None,
+    headers: Sequence[str] = (),
 ) -> list[tuple[int, int]]:
     """Do as :func:`send`, and say when too.
 
     :param body: sent by POST with each request.
+    :param headers: ``Name: value``, of each request.
     :return: when each request began and how long its answer took, both in microseconds.
     :raises RuntimeError: if an answer was not 200, or one is missing.
     """
@@ -59,6 +61,7 @@ def answers(
     command += [f"--clients={connections}", f"--log-file={log}", f"--input-file={addresses}"]
     if body:
         command += [f"--data={body.path}", f"--header=Content-Type: {body.content_type}"]
+    command += [f"--header={header}" for header in headers]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
     rows = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
     bad = [row[1] for row in rows if row[1] != "200"]
