@@ -44,44 +44,6 @@ _UNREAD_AT_ONCE = 64 * 1024
 _PEER_IS_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
-class Arrivals:
-    """Wake one greenlet when its connection can be read.
-
-    gevent would tell the kernel of each wait anew. Here the kernel is told once, and the watch ends when
-    something comes while nobody waits for it, which between nginx and an app is the end of the connection.
-
-    :param hub: gevent's.
-    :param descriptor: the connection's.
-    """
-
-    def __init__(self, hub: Any, descriptor: int) -> None:
-        """Watch nothing yet."""
-        self._hub = hub
-        self._watcher = hub.loop.io(descriptor, _READABLE)
-        self._greenlet: Any = None
-
-    def wait(self) -> None:
-        """Let others run until there is something to read."""
-        self._greenlet = getcurrent()
-        if not self._watcher.active:
-            self._watcher.start(self._come)
-        try:
-            self._hub.switch()
-        finally:
-            self._greenlet = None
-
-    def _come(self) -> None:
-        if self._greenlet is None:
-            # It stays readable: this would be called without end.
-            self._watcher.stop()
-        else:
-            self._greenlet.switch()
-
-    def close(self) -> None:
-        """Watch no more."""
-        self._watcher.close()
-
-
 class OpsWorker(GeventWorker):
     """Serve a WSGI app over HTTP/1."""
 
@@ -165,9 +127,9 @@ class OpsWorker(GeventWorker):
     def _connected(self, listener: Listener, client: Any, address: Any) -> None:
         connection = Connection(listener, client, address)
         client.setblocking(1)
-        arrivals = Arrivals(self._hub, client.fileno())
+        readable = self._hub.loop.io(client.fileno(), _READABLE)
         try:
-            self._serve(connection, arrivals)
+            self._serve(connection, readable)
         except OSError as error:
             if error.errno in _PEER_IS_GONE:
                 self.log.debug("Ignoring %s", error)
@@ -178,14 +140,14 @@ class OpsWorker(GeventWorker):
         except BaseException as error:
             self.handle_error(None, client, address, error)
         finally:
-            arrivals.close()
+            readable.close()
             util.close(client)
 
-    def _serve(self, connection: Connection, arrivals: Arrivals) -> None:
+    def _serve(self, connection: Connection, readable: Any) -> None:
         request: Request | None = None
         number = 0
         try:
-            while data := connection.rest or self._wait_and_receive(connection, arrivals):
+            while data := connection.rest or self._wait_and_receive(connection, readable):
                 number += 1
                 request = connection.read(data) or self._read_by_gunicorn(connection, data, number)
                 if request is None or not self._answer(connection, request):
@@ -200,11 +162,14 @@ class OpsWorker(GeventWorker):
         except Exception as error:
             self.handle_error(request, connection.client, connection.address, error)
 
-    def _wait_and_receive(self, connection: Connection, arrivals: Arrivals) -> bytes:
+    def _wait_and_receive(self, connection: Connection, readable: Any) -> bytes:
         self._idle[connection] = self._second
+        # What hub.wait() does, without an object to wait on: nobody else has this greenlet to switch to.
+        readable.start(getcurrent().switch)
         try:
-            arrivals.wait()
+            self._hub.switch()
         finally:
+            readable.stop()
             del self._idle[connection]
         return connection.client.recv(_RECEIVED_AT_ONCE)
 
