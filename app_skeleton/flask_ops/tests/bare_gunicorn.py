@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,13 +83,23 @@ class Gunicorn:
     def talk(self, *pieces: bytes) -> bytes:
         """Send some bytes, then end; return all that comes back until the server ends too."""
         with self.connect() as client:
+            # Beside the reading: a server that cannot get rid of an answer reads no further request.
+            sending = threading.Thread(target=send, args=(client, pieces))
+            sending.start()
             try:
-                for piece in pieces:
-                    client.sendall(piece)
-                client.shutdown(socket.SHUT_WR)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it has refused what came first
-            return received(client)
+                return received(client)
+            finally:
+                sending.join()
+
+
+def send(client: socket.socket, pieces: Sequence[bytes]) -> None:
+    """Send some bytes, then end; stop where the server has refused what came first."""
+    try:
+        for piece in pieces:
+            client.sendall(piece)
+        client.shutdown(socket.SHUT_WR)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
 
 
 def received(client: socket.socket) -> bytes:

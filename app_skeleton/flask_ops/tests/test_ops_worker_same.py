@@ -9,8 +9,8 @@ import pytest
 import wsgi_apps
 from bare_gunicorn import OURS, STOCK, Gunicorn, answers
 
-# Of requests; `FLASK_OPS_TESTS_REQUESTS=10000` for the whole proof.
-COUNT = int(os.environ.get("FLASK_OPS_TESTS_REQUESTS", "1500"))
+# Of connections, each with some requests.
+COUNT = int(os.environ.get("FLASK_OPS_TESTS_REQUESTS", "10000"))
 CLIENTS = 4
 ASK = b"%b %b HTTP/1.1\r\nHost: example.org\r\nX-Number: %d\r\n\r\n"
 
