@@ -87,6 +87,19 @@ def notified():
         return [news.payload for news in hears.notifies(timeout=10, stop_after=1)]
 
 
+def in_the_hub():
+    """What a query raises that a callback of the hub makes."""
+    raised = []
+    hub = gevent.get_hub()
+    handle_error, hub.handle_error = hub.handle_error, lambda *error: raised.append(error[1].__name__)
+    with connect() as connection:
+        hub.loop.run_callback(connection.execute, "SELECT 1")
+        gevent.sleep(0.2)
+        hub.handle_error = handle_error
+        connection.close()
+    return raised
+
+
 def main():
     forever = "SELECT pg_sleep(60)"
     psycopg_wait.install()
@@ -102,6 +115,7 @@ def main():
         "cancelled": error_of(forever, lambda connection: connection.cancel_safe()),
         "limited": limited(),
         "notified": notified(),
+        "in the hub": in_the_hub(),
         "in a thread": gevent.get_hub().threadpool.apply(scalar, ("SELECT 2",)),
         "longer than a look": scalar("SELECT 3 FROM pg_sleep(3.5)"),
     }

@@ -35,6 +35,7 @@ def test_every_wait_for_postgresql_lets_others_run(postgresql, environment, modu
         "cancelled": ["QueryCanceled", True],
         "limited": 1,
         "notified": ["rain"],
+        "in the hub": ["BlockingSwitchOutError"],
         "in a thread": 2,
         "longer than a look": 3,
     }

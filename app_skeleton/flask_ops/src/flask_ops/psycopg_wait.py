@@ -49,11 +49,12 @@ def _make(own: Any) -> Any:
         :param timeout: after which psycopg's own gives up, in seconds.
         :raises OperationalError: if the connection is closed meanwhile.
         """
-        if timeout is not None:
+        hub, here = get_hub(), getcurrent()
+        # Nothing may wait in the hub, where a finalizer can end up; gevent says so to psycopg's own.
+        if timeout is not None or here is hub:
             return own(generator, fileno, interval, timeout)
         try:
             wanted = next(generator)
-            hub, here = get_hub(), getcurrent()
             waits = getattr(hub, "flask_ops_waits", None)
             if waits is None:
                 waits = hub.flask_ops_waits = _Waits(hub)
