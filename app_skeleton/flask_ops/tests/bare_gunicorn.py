@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _RECEIVED_AT_ONCE = 8192
+_REFUSAL = re.compile(rb"HTTP/1.1 (400 Bad Request|417 Expectation Failed)\r\n.*", re.DOTALL)
 OURS, STOCK = "flask_ops.gunicorn_worker.OpsWorker", "gevent"
 
 
@@ -124,6 +125,6 @@ def answers(servers: Sequence[Gunicorn], pieces: Sequence[bytes]) -> list[bytes]
         text = re.sub(rb"\r\nDate: [^\r]*", b"", server.talk(*pieces))
         text = text.replace(server.path.encode(), b"(socket)")
         if len(pieces) > 1 or len(pieces[0]) > _RECEIVED_AT_ONCE:
-            text = re.sub(rb"(HTTP/1.1 400 Bad Request\r\n).*", rb"\1", text, flags=re.DOTALL)
+            text = _REFUSAL.sub(b"refused", text)
         said.append(text)
     return said
