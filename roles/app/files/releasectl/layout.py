@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -222,6 +223,20 @@ def replace(path: Path, content: bytes, mode: int) -> None:
         os.fsync(file.fileno())
     fresh.replace(path)
     sync_folder(path.parent)
+
+
+def rename_folder(folder: Path, target: Path) -> bool:
+    """Give a folder another name; return False where overlayfs cannot.
+
+    It cannot rename a folder of the image that a container was made from.
+    """
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

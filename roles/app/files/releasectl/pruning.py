@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from releasectl import archive, companions, facts, instance, ledger, systemd, units
 from releasectl.errors import Failed, Refused
 from releasectl.host import Host
+from releasectl.layout import rename_folder
 from releasectl.output import Result, size
 from releasectl.settling import forget, others_up
 
@@ -119,12 +119,7 @@ def _remove(folder: Path, *, now: bool) -> int:
     """
     freed = sum(_freed(file.lstat()) for file in archive.files_below(folder)) if now else 0
     aside = folder.with_name(f".{folder.name}.removed")
-    try:
-        folder.rename(aside)
-    except OSError as error:
-        # overlayfs cannot rename a folder of the image a container was made from.
-        if error.errno != errno.EXDEV:
-            raise
+    if not rename_folder(folder, aside):
         shutil.rmtree(folder)
     if now:
         shutil.rmtree(aside, ignore_errors=True)

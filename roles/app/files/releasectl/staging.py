@@ -7,7 +7,6 @@ hidden folders only, which the next `stage` clears away.
 from __future__ import annotations
 
 import csv
-import errno
 import os
 import platform
 import shutil
@@ -22,7 +21,7 @@ from releasectl.archive import Manifest, Need
 from releasectl.errors import Failed, Refused
 from releasectl.facts import python_minor, room
 from releasectl.host import Host
-from releasectl.layout import sync_folder
+from releasectl.layout import rename_folder, sync_folder
 from releasectl.output import Result, size
 from releasectl.uv import Uv
 
@@ -210,11 +209,10 @@ def _stage_release(host: Host, manifest: Manifest, path: Path, uv: Uv) -> None:
     archive.unpack(path, place, archive.RELEASE_PARTS)
     laid_by = layout.laid_by(manifest.deps_id)
     try:
-        laid_by.rename(place / "venv")
-    except OSError as error:
-        # overlayfs cannot rename a folder of the image a container was made from.
-        if error.errno not in (errno.ENOENT, errno.EXDEV):
-            raise
+        taken = rename_folder(laid_by, place / "venv")
+    except FileNotFoundError:
+        taken = False
+    if not taken:
         shutil.rmtree(laid_by, ignore_errors=True)
         link_tree(layout.deps / manifest.deps_id / "venv", place / "venv")
     _install_own(place, uv, manifest.overrides)
