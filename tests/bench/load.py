@@ -68,3 +68,13 @@ def answers(
     if done.returncode or bad or len(rows) != requests:
         raise RuntimeError(f"{len(rows)} of {requests} answers, not 200: {bad[:5]}\n{done.stdout[-800:]}")
     return [(int(row[0]), int(row[2])) for row in rows]
+
+
+def per_second(answers: Sequence[tuple[int, int]]) -> float:
+    """Return the rate from the first request to the last answer.
+
+    :param answers: when each began and how long it took, in microseconds.
+    """
+    begin = min(began for began, _ in answers)
+    end = max(began + taken for began, taken in answers)
+    return 1e6 * len(answers) / (end - begin)

@@ -17,10 +17,11 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import PROJECT_DIR, nginx, open_loop
+from bench.load import per_second
 from bench.test_bench_runs import needs_servers
 from bench.throughput import plot, report
 from bench.throughput.contestants import CONTESTANTS
-from bench.throughput.rounds import Measured, Memory, Waits, in_turn, per_second, sides
+from bench.throughput.rounds import Measured, Memory, Waits, in_turn, sides
 from bench.throughput.views import VIEWS
 
 

@@ -234,14 +234,14 @@ class Bench:
             # Twice: caches of plans, templates and connections fill in the first.
             for _ in range(2):
                 with self._words(name):
-                    rates[name] = [per_second(self._closed(name, view, 8 * view.connections))]
+                    rates[name] = [load.per_second(self._closed(name, view, 8 * view.connections))]
         for turn in range(self.plan.turns):
             for name in in_turn(names, run * self.plan.turns + turn):
                 requests = int(rates[name][-1] * self.plan.closed_seconds)
                 requests = min(max(requests, 4 * view.connections), MOST_ON_ONE * view.connections)
                 meter = self._meter(pids[name])
                 with self._words(name):
-                    rates[name].append(per_second(self._closed(name, view, requests)))
+                    rates[name].append(load.per_second(self._closed(name, view, requests)))
                 used = meter.used()
                 found = Measured(
                     run, turn, name, view.name, requests, rates[name][-1], *_parts(used, requests), bad=0
@@ -312,16 +312,6 @@ def _waits(run: int, name: str, view: View, rate: float, sent: Sequence[open_loo
     bad = requests - len(waits) + sum(one.bad for one in sent)
     p50, p99 = (percentile(waits, share) / 1000 if waits else 0.0 for share in (0.5, 0.99))
     return Waits(run, name, view.name, rate, requests, p50, p99, bad)
-
-
-def per_second(answers: Sequence[tuple[int, int]]) -> float:
-    """Return the rate from the first request to the last answer.
-
-    :param answers: when each began and how long it took, in microseconds.
-    """
-    begin = min(began for began, _ in answers)
-    end = max(began + taken for began, taken in answers)
-    return 1e6 * len(answers) / (end - begin)
 
 
 def settle(pid: int) -> None:

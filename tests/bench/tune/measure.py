@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import gunicorn, load
+from .. import gunicorn, load, nginx
 from ..processes import Meter, family, memory_mib
 from ..spread import percentile
 
@@ -133,7 +131,7 @@ class Tuning:
                 say(f"round {number + 1} of {rounds}: {setting}: {self.turns[-1].per_second:.0f} a second")
 
     def _turn(self, number: int, setting: Setting) -> Turn:
-        port, path = _free_port(), self.folder / "app.sock"
+        (port,), path = nginx.free_ports(1), self.folder / "app.sock"
         command = [self.asked.python, "-m", "gunicorn", "--config", "python:flask_ops.gunicorn_conf"]
         command += ["--chdir", self.asked.folder, "--no-control-socket"]
         env = self._environment(setting, path, port)
@@ -147,22 +145,18 @@ class Tuning:
         connections = self.asked.connections
         # Caches and pools fill in the first; the second says how many make a turn.
         for _ in range(2):
-            began = time.monotonic()
-            self._load(port, 8 * connections)
-            rate = 8 * connections / (time.monotonic() - began)
+            rate = load.per_second(self._load(port, 8 * connections))
         requests = max(4 * connections, int(rate * self.seconds))
         meter = Meter(app=pid)
         answers = self._load(port, requests)
         used = meter.used()["app"]
         waits = [taken / 1000 for _, taken in answers]
-        begin = min(began for began, _ in answers)
-        end = max(began + taken for began, taken in answers)
         return Turn(
             number,
             setting.worker_class,
             setting.workers,
             requests,
-            per_second=1e6 * requests / (end - begin),
+            per_second=load.per_second(answers),
             p50_ms=percentile(waits, 0.5),
             p99_ms=percentile(waits, 0.99),
             cpu_us=1e6 * used / requests,
@@ -195,9 +189,3 @@ class Tuning:
             "PROMETHEUS_MULTIPROC_DIR": str(metrics),
             "PYTHONPATH": str(self.asked.folder),
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
