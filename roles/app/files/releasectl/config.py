@@ -51,7 +51,7 @@ class Settings:
     # Longest wait for the new release to be the only one that answers through nginx. It must be longer
     # than a request may take: a kept connection to the old release ends only with its next answer.
     edge_timeout_seconds: float = 30
-    # A little more than nginx keeps an idle upstream connection (2 s).
+    # A little more than nginx keeps an idle upstream connection (1 s).
     idle_close_seconds: float = 1.5
     # Put before `/readyz` on an instance's socket, as FLASK_OPS_PREFIX is in the app.
     ops_prefix: str = ""
