@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible.vars.reserved import is_reserved_name
 
@@ -90,7 +91,8 @@ class ActionModule(ActionBase):
         return declared
 
     def _load(self, path):
-        return self._loader.load_from_file(str(path), trusted_as_template=False) or {}
+        # Not through Ansible's loader, which tags each of some thousand words with where it stands.
+        return yaml_load(path.read_text()) or {}
 
 
 def is_the_users(name, value, roles_path):

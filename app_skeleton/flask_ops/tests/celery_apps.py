@@ -32,7 +32,7 @@ app.conf.update(
     beat_schedule={"often": {"task": "shop.note", "schedule": 0.2}},
     beat_max_loop_interval=0.2,
     beat_schedule_filename=str(folder / "schedule"),
-    worker_enable_remote_control=False,
+    worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
     task_ignore_result=True,
 )
 sold = Counter("shop_sold", "The app's own metric, made before any worker began")

@@ -1,4 +1,7 @@
-"""The hosts that are deployed to: one or several alike, each with everything on it, in one inventory."""
+"""The hosts that are deployed to, in one inventory: one with everything on it, or several with one database.
+
+One is started from the image that tests/testbed keeps of such a host; several are provisioned anew.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ from testbed.sites import Declaration, Site
 from testbed.webhooks import Sender
 
 MOST = 12
-GROUPS = ("app_servers", "databases", "brokers")
+# Of which the first host alone is one.
+DATA_GROUPS = ("databases", "brokers")
+# Of two apps with two releases each on as many hosts as there may be.
+MAX_CONNECTIONS = 800
+NETWORK = "10.217"
 # Where no host of tests/testbed listens, whatever its slot.
 FIRST_SSH_PORT, FIRST_HTTP_PORT, FIRST_HTTPS_PORT, APART = 2300, 19080, 19443, 10
 
@@ -45,6 +52,8 @@ class Hosts(Declaration):
         """What the tests' hosts declare, but for their impatience: here no release is broken on purpose."""
         declared = super().group_vars
         del declared["app_start_timeout_seconds"]
+        if self.count > 1:
+            declared["postgresql_max_connections"] = MAX_CONNECTIONS
         return declared
 
     def ssh_port_of(self, number: int) -> int:
@@ -55,6 +64,10 @@ class Hosts(Declaration):
         """Return a host's plain and TLS port on the loopback."""
         shift = APART * number + sites.SLOT
         return FIRST_HTTP_PORT + shift, FIRST_HTTPS_PORT + shift
+
+    def address_of(self, number: int) -> str:
+        """Return a host's address for the others."""
+        return f"{NETWORK}.{10 * sites.SLOT + self.debian % 10}.{11 + number}"
 
     @property
     def ssh_port(self) -> int:
@@ -82,6 +95,7 @@ class Hosts(Declaration):
                 "ansible_port": self.ssh_port_of(number),
                 "target_host_ports": [f"{outer}:{port}" for outer, port in pairs],
                 "target_host_debian": self.debian,
+                **({"base_address": self.address_of(number)} if self.count > 1 else {}),
                 **({"target_host_image": image} if image else {}),
             }
         return found
@@ -96,7 +110,7 @@ class Hosts(Declaration):
         :param variables: what it declares.
         """
         hosts = self.all_host_vars(image)
-        groups = dict.fromkeys(GROUPS, self.names)
+        groups = {"app_servers": self.names} | {group: [self.name] for group in DATA_GROUPS}
         return api.write_inventory(path, hosts, groups=groups, group_vars=variables, state_dir=self.state_dir)
 
 
@@ -146,10 +160,18 @@ def running(declaration: Hosts, *, keep: bool = False) -> Iterator[Site]:
     with sites.owned(declaration):
         sites.remove(declaration)
         try:
-            yield converged.start(declaration, _say)
+            yield _started(declaration)
         finally:
             if not keep:
                 sites.remove(declaration)
+
+
+def _started(declaration: Hosts) -> Site:
+    if declaration.count == 1:
+        return converged.start(declaration, _say)
+    site = sites.start(declaration, _say)
+    site.play("site", label=f"site.yml on {declaration.count} fresh hosts", timeout_seconds=1800).ok()
+    return site
 
 
 def disconnect(declaration: Hosts) -> None:

@@ -99,12 +99,12 @@ def test_old_worker_is_stopped_once_the_new_one_consumes_and_the_new_beat_waits_
     assert site.layout.held() == []
 
 
-def test_worker_imports_beside_the_instance_then_beat_and_flower_when_nobody_waits(site, pair):
+def test_worker_and_beat_import_beside_the_instance_and_flower_when_nobody_waits(site, pair):
     _first, second = pair
     site.ok("activate", second)
     asked = [words[-1] for words in site.systemd.calls if words[1] == "start" and second in words[-1]]
     web = [f"inbox-web@{second}.{kind}" for kind in ("socket", "service")]
-    assert asked == [unit("worker", second), *web, unit("beat", second), unit("flower", second)]
+    assert asked == [unit("worker", second), unit("beat", second), *web, unit("flower", second)]
 
 
 def test_beat_that_cannot_wait_is_started_when_the_old_one_has_stopped(site):

@@ -12,9 +12,9 @@ if any(
 ):
     # Before every other import: psycopg, for one, decides at import whether to wait cooperatively, and with
     # preload_app that import happens in the arbiter, long before the worker would patch.
-    from gevent import monkey
+    from . import patching
 
-    monkey.patch_all()
+    patching.patch_all()
 
     from . import psycopg_wait
 

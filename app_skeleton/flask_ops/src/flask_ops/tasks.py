@@ -129,6 +129,9 @@ def _on_setup_logging(loglevel: int = logging.WARNING, **_: Any) -> None:
 def _on_celeryd_init(instance: Any, **_: Any) -> None:
     from celery.apps import worker
 
+    from . import mingle  # of what only a worker loads
+
+    mingle.install()
     instance.quiet = True  # its banner is no JSON, nor is what it says past sys.stdout while it stops
     worker.safe_say = lambda message, *_: log.info(message)
     _begin("worker")

@@ -3,7 +3,7 @@
 Where the switch stands is always read from `upstream.sock`, so that an interruption at any instruction
 is undone or taken up for what it is. In order, and what a loss of the machine leaves at each point:
 
-1. the new instance and its worker start side by side, then its beat, and the first two are gated: an instance
+1. the new instance, its worker and its beat start side by side, and the first two are gated: an instance
    without traffic, a worker too many and a beat that waits, stopped by the next run;
 2. it is enabled for boot, before the switch, so that no boot can find the link pointing at a release
    that nobody starts;
@@ -169,12 +169,12 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
             # A worker before its visitors: what they cause then finds somebody who knows it. Going back, all
             # the processor is theirs. Nobody waits for a worker: while the broker is away none gets ready.
             worker = companions.begin_worker(host, release_id) if word != BACK else None
+            # All import at once: the worker is waited for in any case, and beat would come last.
+            beat = companions.begin_beat(host, release_id) if word != BACK else None
             # A canary that is well serves already, and is not started anew under its clients.
             if host.layout.canary() != release_id:
                 instance.bring_up(host, release_id)
             process = instance.process(host, release_id)
-            # A worker takes longest: it looks for others a second long, the time for beat to import.
-            beat = companions.begin_beat(host, release_id) if word != BACK else None
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
             starting.wait([worker] if worker else [])

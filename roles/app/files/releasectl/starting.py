@@ -13,6 +13,8 @@ from releasectl.systemd import UnitState
 TRACE_LINES = 8
 # Of every import Python writes five lines that say nothing.
 IMPORTING = '"<frozen importlib.'
+# Between two looks at a start. One costs some milliseconds, and visitors of a deploy wait for what it shows.
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 class Crashed(Exception):
@@ -77,7 +79,7 @@ def wait(starts: list[Start]) -> None:
 
     :raises Failed: at the first that fails.
     """
-    for _ in clock.attempts(float("inf")):
+    for _ in clock.attempts(float("inf"), longest_pause=LONGEST_PAUSE_SECONDS):
         starts = [one for one in starts if not one.ready()]
         if not starts:
             return
@@ -91,7 +93,7 @@ def looks(unit: str, before: str, seconds: float) -> Iterator[UnitState]:
     :raises Crashed: at the first crash.
     """
     start = Start(unit, before, seconds)
-    for _ in clock.attempts(seconds):
+    for _ in clock.attempts(seconds, longest_pause=LONGEST_PAUSE_SECONDS):
         state = start.look()
         if state is not None:
             yield state
