@@ -135,6 +135,7 @@ def of_hosts(now: float) -> Iterator[Series]:
     dropped = {**WEB, "job": "node", "unit": "inbox-web@.service"}
     yield "journal_dropped_messages_total", dropped, grows(0.5)
     yield "journal_last_drop_timestamp_seconds", dropped, still(now - 10 * MINUTE)
+    yield "journal_unshipped_age_seconds", {**WEB, "job": "node"}, still(0.0)
     for origin, status, rate in (("app", "200", 16.0), ("edge", "200", 4.0), ("edge", "502", 0.01)):
         answered = {**WEB, "job": "node", "site": "inbox", "origin": origin, "status": status}
         yield "nginx_http_responses_total", answered, grows(rate)

@@ -240,3 +240,40 @@ def test_what_the_journal_dropped_is_summed_up_also_over_what_was_vacuumed(tools
     assert "node_textfile_scrape_error 0" in told
     assert 'journal_dropped_messages_total{unit="inbox-web@.service"} 273' in told
     assert 'journal_last_drop_timestamp_seconds{unit="inbox-web@.service"} 1.700000039e+09' in told
+
+
+LINES = """
+import sys, time
+for number, age in enumerate(sys.argv[1:]):
+    at = int((time.time() - float(age)) * 1e6)
+    print(f"__REALTIME_TIMESTAMP={at}\\n__MONOTONIC_TIMESTAMP={number}")
+    print(f"_BOOT_ID={1:032x}\\nMESSAGE=a line\\n")
+"""
+WAITING = """
+set -e
+rm -rf /tmp/waiting && mkdir -p /tmp/waiting /tmp/sites
+python3 -c "$0" 2000 1500 900 200 |
+    /lib/systemd/systemd-journal-remote --output=/tmp/waiting/1.journal - 2>/dev/null
+touch -d '3000 seconds ago' /tmp/shipping
+rm -f /tmp/shipped
+[ "$1" = never ] || touch -d "$1 seconds ago" /tmp/shipped
+[ "$1" = unasked ] && rm /tmp/shipping
+log-counts --state=/tmp/waited.json --nginx-logs=/tmp/sites --journal=/tmp/waiting \\
+    --shipping=/tmp/shipping --shipped=/tmp/shipped
+cat /var/lib/prometheus/node-exporter/log-counts.prom
+promtool check metrics < /var/lib/prometheus/node-exporter/log-counts.prom
+"""
+
+
+@pytest.mark.parametrize(("answered", "oldest"), [("1000", 900), ("1600", 1500), ("100", 0), ("never", 2000)])
+def test_age_of_what_waits_to_be_shipped_is_that_of_the_first_line_nobody_answered_for(
+    tools, answered, oldest
+):
+    told = tools.output("sh", "-c", WAITING, LINES, answered)
+    (age,) = re.findall(r"^journal_unshipped_age_seconds (\d+)$", told, re.MULTILINE)
+    assert oldest <= int(age) <= oldest + 60 * bool(oldest)
+
+
+def test_host_that_ships_nothing_has_no_age(tools):
+    words = WAITING.replace('touch -d "$1 seconds ago" /tmp/shipped', "true")
+    assert "journal_unshipped" not in tools.output("sh", "-c", words, LINES, "unasked")

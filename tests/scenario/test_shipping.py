@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +23,13 @@ RECOVERY_SECONDS = 180
 OWN = "/etc/journal-tls/own"
 TRUSTED = "/etc/journal-tls/receivers.crt"
 STATE = "/var/lib/systemd/journal-upload/state"
+LOG_COUNTS = Path(__file__).parents[2] / "roles/exporters/files/log_counts.py"
+# Where the host is watched a timer runs it, with as little as this.
+COUNT = (
+    "systemd-run --quiet --pipe --wait --collect --property=CapabilityBoundingSet="
+    " --property='SupplementaryGroups=adm systemd-journal' python3 -IB - --state=/run/counted.json"
+    " --metrics=/run/counted.prom; cat /run/counted.prom"
+)
 RECEIVING = "journal-tls.service systemd-journal-remote.socket systemd-journal-remote.service"
 CUT = f"""
 table inet cut {{
@@ -65,6 +74,12 @@ def first_run(hosts):
     return SimpleNamespace(dry=dry, play=play)
 
 
+def waited(site):
+    """Return for how many seconds a host's oldest unshipped line has waited, as its metrics tell."""
+    told = site.sudo(COUNT, stdin=LOG_COUNTS.read_bytes())
+    return int(re.search(r"^journal_unshipped_age_seconds (\d+)$", told, re.MULTILINE)[1])
+
+
 @pytest.fixture(scope="module")
 def numbered(first_run, hosts):
     """Return numbered lines as they came over: the network was cut, then the receiver restarted."""
@@ -77,6 +92,7 @@ def numbered(first_run, hosts):
     shipper.sudo("nft -f -", stdin=CUT.encode())
     time.sleep(CUT_SECONDS)
     during = len(hosts.received("SYSLOG_IDENTIFIER=numbered"))
+    waiting = waited(shipper)
     shipper.sudo("nft delete table inet cut")
     with durations.measured(f"lines of a {CUT_SECONDS} s cut arrive"):
         assert until(
@@ -87,11 +103,17 @@ def numbered(first_run, hosts):
     receiver.sudo("systemctl start systemd-journal-remote.socket journal-tls.service")
     last = f"MESSAGE={LINES}"
     assert until(RECOVERY_SECONDS, lambda: hosts.received("SYSLOG_IDENTIFIER=numbered", last), 2)
-    return SimpleNamespace(during=during, lines=hosts.received("SYSLOG_IDENTIFIER=numbered"))
+    lines = hosts.received("SYSLOG_IDENTIFIER=numbered")
+    return SimpleNamespace(during=during, waiting=waiting, lines=lines)
 
 
 def test_lines_are_held_back_while_the_network_is_cut(numbered):
     assert 0 < numbered.during < 100
+
+
+def test_metrics_tell_for_how_long_lines_have_waited(numbered, hosts):
+    assert CUT_SECONDS - 20 < numbered.waiting < CUT_SECONDS + 60
+    assert until(30, lambda: waited(hosts.shipper) < 20, 2)
 
 
 def test_every_line_arrives_once_after_two_minutes_without_network_and_a_restart(numbered):

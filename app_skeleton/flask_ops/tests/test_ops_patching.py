@@ -37,9 +37,7 @@ GEVENTS = "from gevent import monkey; monkey.patch_all()"
 def patched(tmp_path_factory):
     """Return what each of the two did, where a package wants to hear of it."""
     folder = tmp_path_factory.mktemp("plugin")
-    (folder / "heard.py").write_text(
-        "events = []\ndef plugin(event): events.append(type(event).__name__)\n"
-    )
+    (folder / "heard.py").write_text("events = []\ndef plugin(event): events.append(type(event).__name__)\n")
     installed = folder / "heard-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: heard\nVersion: 1.0\n")

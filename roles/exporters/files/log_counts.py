@@ -1,6 +1,8 @@
 #!/usr/bin/python3 -IB
 """Count what stands in logs and no exporter tells: what journald dropped, and what nginx answered by itself.
 
+Tell as well for how long lines have waited to be shipped to another host, where that is asked for.
+
 A timer runs it. The sums, and up to where the logs were read, are kept in one file that is replaced as a
 whole: nothing is counted twice, and no sum goes back when the journal lets its oldest lines go or logrotate
 moves a log. Node exporter reads the other file.
@@ -16,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -24,10 +27,14 @@ STATE = Path("/var/lib/log-counts/state.json")
 # Where Debian's node exporter looks.
 METRICS = Path("/var/lib/prometheus/node-exporter/log-counts.prom")
 NGINX_LOGS = Path("/var/log/nginx")
+# The role that ships the journal writes the one, and what ships it the other, when it was answered for lines.
+SHIPPING = Path("/etc/systemd/system/systemd-journal-upload.service.d/50-journal.conf")
+SHIPPED = Path("/var/lib/systemd/journal-upload/state")
 
 HELP = {
     "journal_dropped_messages_total": ("counter", "Messages that journald dropped, by who wrote too many."),
     "journal_last_drop_timestamp_seconds": ("gauge", "When it last said so."),
+    "journal_unshipped_age_seconds": ("gauge", "Age of the oldest line no other host has answered for."),
     "nginx_http_responses_total": ("counter", "Answers in a site's access log, and who gave them."),
 }
 # By which journald says that it dropped what was more than base_journald_rate_limit_burst.
@@ -90,6 +97,47 @@ def _drops(cursor: str, where: tuple[str, ...]) -> Iterator[dict]:
         raise Trouble(f"the journal: {done.stderr.decode(errors='replace').strip()}")
     entries = map(json.loads, done.stdout.splitlines())
     yield from (entry for entry in entries if entry["__CURSOR"] != cursor)
+
+
+def unshipped_age(shipping: Path, shipped: Path, now: float, *where: str) -> float | None:
+    """Return for how many seconds the journal's oldest unshipped line has waited, 0 where none does.
+
+    :param shipping: is there where the journal is to be shipped; nothing is returned without it.
+    :param shipped: changes whenever the other host has answered.
+    :param now: seconds since the epoch.
+    :param where: the journal, in journalctl's words; none for this host's own.
+    :raises Trouble: when the journal cannot be read.
+    """
+    # Not by the cursor inside: its owner alone may read that.
+    answered = _changed(shipped) or _changed(shipping)
+    if answered is None or not shipping.exists():
+        return None
+    words = [*where, "--quiet", "--no-pager", "--output=json", "--output-fields=PRIORITY"]
+    oldest = _first([*words, f"--since=@{answered + 1:.0f}"])
+    return max(0.0, now - int(oldest["__REALTIME_TIMESTAMP"]) / 1e6) if oldest else 0.0
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _first(words: list[str]) -> dict:
+    """Return the first entry journalctl tells, empty where there is none; what follows is left unread."""
+    try:
+        with subprocess.Popen(
+            ["journalctl", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as reading:
+            line = reading.stdout.readline()
+            reading.kill()
+            said = b"" if line else reading.stderr.read().strip()
+    except OSError as error:
+        raise Trouble(f"the journal: {error}") from error
+    if said:
+        raise Trouble(f"the journal: {said.decode(errors='replace')}")
+    return json.loads(line) if line else {}
 
 
 def count_responses(kept: dict, folder: Path) -> None:
@@ -157,7 +205,10 @@ def _kind(text: bytes) -> str:
 
 
 def text(kept: dict) -> str:
-    """Return the sums in Prometheus' text format."""
+    """Return the sums in Prometheus' text format.
+
+    :param kept: what :func:`load` returns, and `unshipped`, seconds, where the journal is shipped.
+    """
     samples: dict[str, list[str]] = {name: [] for name in HELP}
 
     def add(name: str, value: float, **labels: str) -> None:
@@ -167,6 +218,8 @@ def text(kept: dict) -> str:
     for unit, one in sorted(kept["journal"]["units"].items()):
         add("journal_dropped_messages_total", one["dropped"], unit=unit)
         add("journal_last_drop_timestamp_seconds", one["last"], unit=unit)
+    if kept.get("unshipped") is not None:
+        samples["journal_unshipped_age_seconds"] = [f"journal_unshipped_age_seconds {kept['unshipped']:.0f}"]
     for site, one in sorted(kept["nginx"].items()):
         for kind, count in sorted(one["responses"].items()):
             origin, status = kind.split()
@@ -206,21 +259,29 @@ def main(words: list[str]) -> int:
     parser.add_argument("--metrics", type=Path, default=METRICS)
     parser.add_argument("--nginx-logs", type=Path, default=NGINX_LOGS)
     parser.add_argument("--journal", help="a folder of journals instead of this host's own")
+    parser.add_argument("--shipping", type=Path, default=SHIPPING)
+    parser.add_argument("--shipped", type=Path, default=SHIPPED)
     told = parser.parse_args(words)
+    where = [f"--directory={told.journal}"] if told.journal else []
     # Held until the end: somebody may count by hand just as the timer does.
     folder = os.open(told.state.parent, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    kept, troubles = load(told.state), []
+    kept, troubles, unshipped = load(told.state), [], {}
+
+    def look_at_shipping() -> None:
+        unshipped["unshipped"] = unshipped_age(told.shipping, told.shipped, time.time(), *where)
+
     for count in (
-        lambda: count_dropped(kept["journal"], *([f"--directory={told.journal}"] if told.journal else [])),
+        lambda: count_dropped(kept["journal"], *where),
         lambda: count_responses(kept["nginx"], told.nginx_logs),
+        look_at_shipping,
     ):
         try:
             count()
         except (Trouble, OSError) as trouble:
             troubles.append(f"log-counts: {trouble}")
     replace(told.state, json.dumps(kept) + "\n")
-    replace(told.metrics, text(kept))
+    replace(told.metrics, text(kept | unshipped))
     print(*troubles, sep="\n", end="\n" if troubles else "", file=sys.stderr)
     return 1 if troubles else 0
 
