@@ -114,7 +114,11 @@ def test_inventory_holds_as_many_hosts_as_were_asked_for(tmp_path, monkeypatch):
     assert len(set(declaration.names)) == 3
     ports = [host["ansible_port"] for host in written["hosts"].values()]
     assert ports == [declaration.ssh_port_of(number) for number in range(3)]
-    assert all(list(group["hosts"]) == declaration.names for group in written["children"].values())
+    members = {name: list(group["hosts"]) for name, group in written["children"].items()}
+    first = [declaration.name]
+    assert members == {"app_servers": declaration.names, "databases": first, "brokers": first}
+    # By which they reach the first one's database.
+    assert len({host["base_address"] for host in written["hosts"].values()}) == 3
 
 
 @pytest.fixture
