@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -214,6 +215,62 @@ def test_drain_gives_up_after_its_time(apphost):
         assert instance.connections(apphost.layout.socket(first)) == 1
         told = apphost.ok("activate", second)
     assert "1 connections" in told["remarks"][0]
+    serves_alone(apphost, second)
+
+
+@pytest.fixture
+def crashed(apphost):
+    """Return an active release that has crashed, its unit, and another one to leave it for."""
+    first, second = apphost.put(1), apphost.put(2)
+    apphost.serve(first)
+    unit = apphost.systemd.unit(f"inbox-web@{first}.service")
+    unit.process.kill()
+    assert clock.until(5, lambda: unit.sub == "auto-restart")
+    # Longer than the drain of one that does not come back would be waited for.
+    apphost.configure(drain_timeout_seconds=30)
+    return first, unit, second
+
+
+def test_who_waits_in_the_queue_of_a_crashed_instance_is_answered_before_it_is_stopped(apphost, crashed):
+    first, _, second = crashed
+    draining = threading.Event()
+
+    def start_again():
+        draining.wait(20)
+        time.sleep(0.5)
+        apphost.systemd.do_start([f"inbox-web@{first}.service"])
+
+    again = threading.Thread(target=start_again)
+    again.start()
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(apphost.layout.socket(first)))
+        visitor.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+        visitor.settimeout(5)
+        threading.Thread(
+            target=lambda: clock.until(20, apphost.layout.drain_file(first).exists) and draining.set()
+        ).start()
+        assert apphost.ok("activate", second)["remarks"] == []
+        assert visitor.recv(65536).startswith(b"HTTP/1.1 200 ")
+    again.join()
+    serves_alone(apphost, second)
+
+
+def test_instance_that_crashes_again_and_again_is_not_waited_for(apphost, crashed):
+    first, unit, second = crashed
+
+    def crash_on():
+        while unit.active == "activating":
+            unit.invocation = secrets.token_hex(16)
+            time.sleep(0.1)
+
+    looping = threading.Thread(target=crash_on)
+    looping.start()
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(apphost.layout.socket(first)))
+        began = time.monotonic()
+        assert "1 connections" in apphost.ok("activate", second)["remarks"][0]
+        assert time.monotonic() - began < 20
+    looping.join()
     serves_alone(apphost, second)
 
 

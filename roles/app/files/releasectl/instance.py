@@ -14,6 +14,8 @@ from releasectl.probe import Answer
 RELEASECTL = "/usr/local/sbin/releasectl"
 # In /proc/net/unix: the mark of a listening socket.
 LISTENING = 0x10000
+# The one that crashed, and the one that systemd starts in its place.
+RUNS_AFTER_A_CRASH = 2
 # So much of the journal tells why a process ended that was well a moment ago.
 LATELY_SECONDS = 60
 
@@ -162,6 +164,9 @@ def retire(host: Host, release_id: str, *, wait: bool = True) -> list[str]:
 def drain(host: Host, release_id: str) -> int:
     """Have an instance end its connections; return how many are left when the time is up.
 
+    One that has crashed is given another start: who came meanwhile waits in its socket's queue, which systemd
+    holds, and would be turned away when the socket is stopped.
+
     :raises OSError: when the drain file cannot be made.
     """
     path = host.layout.socket(release_id)
@@ -170,9 +175,17 @@ def drain(host: Host, release_id: str) -> int:
     host.layout.drain_file(release_id).touch()
     limit = host.settings.drain_timeout_seconds
     host.out.progress(f"draining {release_id}: {connections(path)} connections, {limit:g} s at most")
-    unit = host.service(release_id)
-    # Nobody ends the connections of a service that is down: there is nothing to wait for.
-    clock.until(limit, lambda: not connections(path) or not systemd.show(unit).running)
+    unit, runs = host.service(release_id), set()
+
+    def over() -> bool:
+        if not connections(path):
+            return True
+        state = systemd.show(unit)
+        runs.add(state.invocation)
+        # Nobody ends the connections of a service that is down, or crashes again and again.
+        return state.down or len(runs) > RUNS_AFTER_A_CRASH
+
+    clock.until(limit, over)
     return connections(path)
 
 
