@@ -36,6 +36,7 @@ def baked(edged, monkeypatch):
         edged.watched.touch()
 
     monkeypatch.setattr(bake._Watch, "__init__", begin)
+    monkeypatch.setattr(bake, "WARM_UP_SECONDS", 0)
     return edged
 
 
@@ -134,6 +135,17 @@ def test_release_that_is_several_times_as_slow_is_switched_back(baked, visitors)
     assert f"{second} is slow: 55 requests" in run.error["cause"]
     assert "p95 400 ms" in run.error["cause"]
     serves_alone(baked, first)
+
+
+def test_slow_answers_of_a_release_that_has_just_started_do_not_count(baked, visitors, monkeypatch):
+    monkeypatch.setattr(bake, "WARM_UP_SECONDS", 1.5)
+    first, second = baked.put(1), baked.put(2)
+    baked.serve(first)
+    baked.configure(bake_seconds=3)
+    baked.access_log.write_text(line(first, seconds="0.050") * 60)
+    visitors([line(second, seconds="0.400")] * 60)
+    assert "60 requests" in "\n".join(baked.ok("activate", second)["remarks"])
+    serves_alone(baked, second)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ Everything here ends in a `Failed` that the activation turns into a switch back.
 
 - the instance and its worker: still the processes that were started, and ready;
 - errors: the share of answers from 500 up, against the old release's;
-- speed: the time until 95 of 100 answers began, against the old release's.
+- speed: the time until 95 of 100 answers began, against the old release's, once the first seconds are over:
+  a process that has just started imports, connects and compiles with its first requests, good or bad.
 
 The thresholds are wide on purpose. A release that is a tenth slower is a matter for a person in daylight;
 one that answers three times as slowly or with errors is not.
@@ -23,6 +24,8 @@ from releasectl.traffic import Answers, Log
 ENOUGH_ANSWERS = 50
 # Not ready for so long is worse than a check that failed once.
 NOT_READY_SECONDS = 5
+# From when on answers tell how fast it is.
+WARM_UP_SECONDS = 5
 # Slower by so much at least: three times 2 ms is still fast.
 NOTICEABLE_SECONDS = 0.1
 PAUSE_SECONDS = 0.5
@@ -59,17 +62,20 @@ class _Watch:
         self.invocations = {name: state.invocation for name, state in pairs if state.running}
         self.invocations[service] = process.invocation
         self.log = Log(host.settings.access_log)
-        self.answers = Answers()
+        self.answers, self.warm_answers = Answers(), Answers()
         self.before = self.log.before(old, self.since) if old else Answers()
         self.ready_at = time.monotonic()
 
     def look(self) -> None:
         self._look_at_units()
         self._look_at_health()
+        warm = time.time() - self.since > WARM_UP_SECONDS
         for line in self.log.lines():
             # No release in it: nginx got no answer from whom it asked, and that is the new one by now.
             if line.get("release") in (self.release_id, "") and line.get("upstream_status"):
                 self.answers.add(line)
+                if warm:
+                    self.warm_answers.add(line)
         self._look_at_answers()
 
     def _look_at_units(self) -> None:
@@ -89,22 +95,26 @@ class _Watch:
             raise instance.failure(self.host, self.release_id, cause, self.since, answer)
 
     def _look_at_answers(self) -> None:
-        verdict = self._verdict()
-        if verdict:
+        bad = self._errors() or self._slowness()
+        if bad:
             # Who waits while a process that crashed is started again waits long: that is the cause to tell.
             self._look_at_units()
-            raise self._failure(f"{verdict}: {self.answers}; {self.old} before: {self.before}")
+            raise self._failure(f"{bad}; {self.old} before: {self.before}")
 
-    def _verdict(self) -> str:
+    def _errors(self) -> str:
         """Return what is wrong with the answers so far, empty where nothing is, or too few were given."""
-        new, old, settings = self.answers, self.before, self.host.settings
-        if new.count < ENOUGH_ANSWERS:
+        new, allowed = self.answers, self.before.error_share + self.host.settings.bake_error_share
+        bad = new.count >= ENOUGH_ANSWERS and new.error_share > allowed
+        return f"{self.release_id} answers with errors: {new}" if bad else ""
+
+    def _slowness(self) -> str:
+        """Return how slow it is, empty where it is not, or too few answers tell."""
+        new, old = self.warm_answers, self.before
+        if min(new.count, old.count) < ENOUGH_ANSWERS:
             return ""
-        if new.error_share > old.error_share + settings.bake_error_share:
-            return f"{self.release_id} answers with errors"
-        limit = max(old.p95_seconds * settings.bake_slowdown, old.p95_seconds + NOTICEABLE_SECONDS)
-        slow = old.count >= ENOUGH_ANSWERS and new.p95_seconds > limit
-        return f"{self.release_id} is slow" if slow else ""
+        slowdown = self.host.settings.bake_slowdown
+        limit = max(old.p95_seconds * slowdown, old.p95_seconds + NOTICEABLE_SECONDS)
+        return f"{self.release_id} is slow: {new}" if new.p95_seconds > limit else ""
 
     def _failure(self, cause: str, unit: str = "") -> Failed:
         unit = unit or self.host.service(self.release_id)
