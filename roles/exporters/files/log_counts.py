@@ -109,9 +109,10 @@ def unshipped_age(shipping: Path, shipped: Path, now: float, *where: str) -> flo
     :raises Trouble: when the journal cannot be read.
     """
     # Not by the cursor inside: its owner alone may read that.
-    answered = _changed(shipped) or _changed(shipping)
-    if answered is None or not shipping.exists():
+    asked = _changed(shipping)
+    if asked is None:
         return None
+    answered = _changed(shipped) or asked
     words = [*where, "--quiet", "--no-pager", "--output=json", "--output-fields=PRIORITY"]
     oldest = _first([*words, f"--since=@{answered + 1:.0f}"])
     return max(0.0, now - int(oldest["__REALTIME_TIMESTAMP"]) / 1e6) if oldest else 0.0
@@ -266,22 +267,18 @@ def main(words: list[str]) -> int:
     # Held until the end: somebody may count by hand just as the timer does.
     folder = os.open(told.state.parent, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    kept, troubles, unshipped = load(told.state), [], {}
-
-    def look_at_shipping() -> None:
-        unshipped["unshipped"] = unshipped_age(told.shipping, told.shipped, time.time(), *where)
-
+    kept, troubles, now = load(told.state), [], {}
     for count in (
         lambda: count_dropped(kept["journal"], *where),
         lambda: count_responses(kept["nginx"], told.nginx_logs),
-        look_at_shipping,
+        lambda: now.update(unshipped=unshipped_age(told.shipping, told.shipped, time.time(), *where)),
     ):
         try:
             count()
         except (Trouble, OSError) as trouble:
             troubles.append(f"log-counts: {trouble}")
     replace(told.state, json.dumps(kept) + "\n")
-    replace(told.metrics, text(kept | unshipped))
+    replace(told.metrics, text(kept | now))
     print(*troubles, sep="\n", end="\n" if troubles else "", file=sys.stderr)
     return 1 if troubles else 0
 

@@ -233,10 +233,9 @@ def crashed(apphost):
 
 def test_who_waits_in_the_queue_of_a_crashed_instance_is_answered_before_it_is_stopped(apphost, crashed):
     first, _, second = crashed
-    draining = threading.Event()
 
     def start_again():
-        draining.wait(20)
+        clock.until(20, apphost.layout.drain_file(first).exists)
         time.sleep(0.5)
         apphost.systemd.do_start([f"inbox-web@{first}.service"])
 
@@ -246,9 +245,6 @@ def test_who_waits_in_the_queue_of_a_crashed_instance_is_answered_before_it_is_s
         visitor.connect(str(apphost.layout.socket(first)))
         visitor.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
         visitor.settimeout(5)
-        threading.Thread(
-            target=lambda: clock.until(20, apphost.layout.drain_file(first).exists) and draining.set()
-        ).start()
         assert apphost.ok("activate", second)["remarks"] == []
         assert visitor.recv(65536).startswith(b"HTTP/1.1 200 ")
     again.join()
