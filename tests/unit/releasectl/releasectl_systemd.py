@@ -137,10 +137,14 @@ class FakeSystemd:
         return 0, path.read_text() if path.exists() else "", ""
 
     def do_show(self, names):
-        return 0, "\n".join(self._told(self.unit(name)) for name in names), ""
+        found = [one for name in names for one in self._matching(name)]
+        return 0, "\n".join(self._told(name, self.unit(name)) for name in found), ""
 
-    def _told(self, unit):
-        told = {"ActiveState": unit.active, "SubState": unit.sub, "Result": unit.result, "Job": ""}
+    def _matching(self, name):
+        return fnmatch.filter(self.units, name) if "*" in name else [name]
+
+    def _told(self, name, unit):
+        told = {"Id": name, "ActiveState": unit.active, "SubState": unit.sub, "Result": unit.result, "Job": ""}
         told |= {"InvocationID": unit.invocation, "ExecMainStatus": unit.exit_status}
         return "".join(f"{name}={value}\n" for name, value in told.items())
 
@@ -163,11 +167,6 @@ class FakeSystemd:
 
     def do_daemon_reload(self, _names):
         return 0, "", ""
-
-    def do_list_units(self, names):
-        found = [name for name in self.units if any(fnmatch.fnmatch(name, pattern) for pattern in names)]
-        units = [(name, self.units[name]) for name in found]
-        return 0, "".join(f"{name} loaded {unit.active} {unit.sub} x\n" for name, unit in units), ""
 
     def do_start(self, names):
         done = [self._start(name) for name in names]

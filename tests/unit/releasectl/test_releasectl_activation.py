@@ -282,7 +282,7 @@ def test_old_socket_is_stopped_before_its_service(apphost):
 # Killed right after one is killed right before the next.
 STEPS = [
     (systemd, "start", 1),
-    (systemd, "start_soon", 1),
+    (starting.Start, "ask", 1),
     (systemd, "enable", 1),
     (layout, "point", 1),
     (edge, "see", 1),

@@ -166,21 +166,23 @@ def _transfer(host: Host, release_id: str, old: str | None, word: str, bake_seco
     """Get the new release to serve, or leave everything as it was; return remarks."""
     with _undone_on_failure(host, release_id, old):
         with host.phases.measured("start"):
-            # A worker before its visitors: what they cause then finds somebody who knows it. Going back, all
-            # the processor is theirs. Nobody waits for a worker: while the broker is away none gets ready.
-            worker = companions.begin_worker(host, release_id) if word != BACK else None
-            # All import at once: the worker is waited for in any case, and beat would come last.
-            beat = companions.begin_beat(host, release_id) if word != BACK else None
             # A canary that is well serves already, and is not started anew under its clients.
-            if host.layout.canary() != release_id:
-                instance.bring_up(host, release_id)
-            process = instance.process(host, release_id)
+            begun = instance.begin(host, release_id) if host.layout.canary() != release_id else None
+            # A worker before its visitors: what they cause then finds somebody who knows it. All import at
+            # once: the worker is waited for in any case, and beat would come last. Going back, all the
+            # processor is the visitors', and nobody waits for a worker: while the broker is away none gets
+            # ready.
+            worker, beat = companions.begin(host, release_id) if word != BACK else ([], [])
+            if begun is not None:
+                process = instance.wait_ready(host, release_id, begun)
+            else:
+                process = instance.process(host, release_id)
         systemd.enable(units.pair(host.settings.app, release_id))
         with host.phases.measured("worker"):
-            starting.wait([worker] if worker else [])
-            if beat is not None:
+            starting.wait(worker)
+            for one in beat:
                 # It gets ready after the switch. Could it not even import, this is the time to tell.
-                beat.see()
+                one.see()
         if word != BACK:
             hooks.before_switch(host, release_id, old)
         process.require_alive()
@@ -198,11 +200,12 @@ def _confirm(
     :param process: that of the new one, from before it had traffic: systemd starts one that crashed again.
     """
     release_id = process.release_id
-    if old is not None and not instance.is_down(host, old):
+    # There is no socket where the old one is down.
+    if old is not None and host.layout.socket(old).exists():
         # Before looking at the edge: only a draining instance ends the connections nginx keeps to it.
         host.layout.drain_file(old).touch()
     with host.phases.measured("edge"):
-        edge.see(host, release_id)
+        edge.see(host, process)
     host.phases.served_after = clock.process_seconds()
     remarks: list[str] = []
     with host.phases.measured("companions"):

@@ -33,12 +33,18 @@ def parse(text: str) -> float | None:
         return None
 
 
-def attempts(seconds: float, pause: float = 0.05, longest_pause: float = 0.25) -> Iterator[float]:
+def attempts(
+    seconds: float,
+    pause: float = 0.05,
+    longest_pause: float = 0.25,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[float]:
     """Yield the seconds gone by, at once and then after growing pauses, until the time is up.
 
     :param seconds: how long to go on; there is always one attempt at the very end.
     :param pause: the first pause, in seconds.
     :param longest_pause: the longest one, in seconds.
+    :param sleep: what pauses for so many seconds, or fewer where there is something to see.
     """
     start = time.monotonic()
     while True:
@@ -47,7 +53,7 @@ def attempts(seconds: float, pause: float = 0.05, longest_pause: float = 0.25) -
         left = seconds - (time.monotonic() - start)
         if left <= 0:
             return
-        time.sleep(min(pause, left))
+        sleep(min(pause, left))
         pause = min(pause * 1.3, longest_pause)
 
 

@@ -59,19 +59,18 @@ def lacking(host: Host, release_id: str) -> str:
 
 def found(host: Host) -> list[Companion]:
     """Return every companion of any release that is up, on its way or failed."""
-    names = systemd.loaded(*units.companion_patterns(host.settings.app))
-    known = [(name, units.companion_of(host.settings.app, name)) for name in names]
-    told = [(name, *owner) for name, owner in known if owner is not None]
-    states = systemd.states(*(name for name, _, _ in told)) if told else []
-    pairs = zip(told, states, strict=True)
-    return [Companion(kind, release_id, name, state) for (name, kind, release_id), state in pairs]
+    app = host.settings.app
+    states = systemd.matching(*units.companion_patterns(app))
+    owners = {name: owner for name in states if (owner := units.companion_of(app, name)) is not None}
+    return [Companion(kind, owner, name, states[name]) for name, (kind, owner) in owners.items()]
 
 
-def foreign(host: Host, active: str | None) -> list[Companion]:
-    """Return the companions that are up and should not be: another release's, or no longer asked for."""
+def foreign(host: Host, active: str | None, there: list[Companion]) -> list[Companion]:
+    """Return the companions that are up and should not be: another release's, or no longer asked for.
+
+    :param there: what :func:`found` returned.
+    """
     mine = set(units.companions(host.settings.app, active, wanted(host, active))) if active else set()
-    # One may have left between the list of those that are up and the question how they are.
-    there = [one for one in found(host) if one.state.active != "inactive"]
     return [one for one in there if one.unit not in mine and not one.leaving]
 
 
@@ -80,26 +79,26 @@ def busy(host: Host) -> set[str]:
     return {one.release_id for one in found(host) if not one.state.down}
 
 
-def begin_worker(host: Host, release_id: str) -> Start | None:
-    """Ask for the start of a release's worker; return it, nothing where it has none or it is up.
+def begin(host: Host, release_id: str) -> tuple[list[Start], list[Start]]:
+    """Ask for the starts of a release's worker and its beat; return each, nothing where none is needed.
 
-    :raises Failed: when systemd refuses.
+    The beat is held until :func:`bring_up`: it gets ready no earlier. One that is up, or knows nothing of
+    being held, is not begun.
+
+    :raises Failed: when systemd does not answer.
     """
-    return _begin(host, units.WORKER, release_id) if units.WORKER in wanted(host, release_id) else None
-
-
-def begin_beat(host: Host, release_id: str) -> Start | None:
-    """Ask for the start of a release's beat, which is held until :func:`bring_up`; see :func:`begin_worker`.
-
-    One that is up, or knows nothing of being held, is not begun.
-
-    :raises Failed: when systemd refuses.
-    """
-    could_wait = units.BEAT in wanted(host, release_id) and host.layout.installed(release_id, HOLDS)
-    if not could_wait or not systemd.show(host.companion(units.BEAT, release_id)).down:
-        return None
-    host.layout.hold_file(release_id).touch()
-    return _begin(host, units.BEAT, release_id)
+    kinds = [kind for kind in wanted(host, release_id) if kind != units.FLOWER]
+    if units.BEAT in kinds and not host.layout.installed(release_id, HOLDS):
+        kinds.remove(units.BEAT)
+    names = units.companions(host.settings.app, release_id, kinds)
+    begun: dict[str, list[Start]] = {units.WORKER: [], units.BEAT: []}
+    for kind, state in zip(kinds, systemd.states(*names) if names else [], strict=True):
+        if kind == units.BEAT:
+            if not state.down:
+                continue
+            host.layout.hold_file(release_id).touch()
+        begun[kind] = _begin(host, kind, release_id, state)
+    return begun[units.WORKER], begun[units.BEAT]
 
 
 def bring_up(host: Host, release_id: str) -> bool:
@@ -110,13 +109,13 @@ def bring_up(host: Host, release_id: str) -> bool:
 
     :raises Failed: with the unit's last lines, when one does not become ready.
     """
-    kinds, changed = wanted(host, release_id), False
+    kinds, there, changed = wanted(host, release_id), found(host), False
     if units.WORKER in kinds:
-        changed |= _start(host, units.WORKER, release_id)
+        changed |= _start(host, units.WORKER, release_id, there)
     if units.BEAT in kinds:
-        changed |= _stop_beats(host, but=release_id)
+        changed |= _stop_beats(host, there, but=release_id)
         _let_go(host)
-        changed |= _start(host, units.BEAT, release_id)
+        changed |= _start(host, units.BEAT, release_id, there)
     return changed
 
 
@@ -135,7 +134,7 @@ def restart(host: Host, release_id: str) -> None:
     """
     kinds = wanted(host, release_id)
     if units.BEAT in kinds:
-        _stop_beats(host, but=release_id)
+        _stop_beats(host, found(host), but=release_id)
         _let_go(host)
     starting.wait([_restart(host, kind, release_id) for kind in kinds])
 
@@ -146,7 +145,8 @@ def follow(host: Host, active: str) -> tuple[bool, list[str]]:
     Nobody waits for a worker to finish its tasks: systemd sees it through, with the unit's own time limit.
     Nor for Flower, which nobody's work depends on: `status` tells of one that does not come up.
     """
-    extra = foreign(host, active)
+    there = found(host)
+    extra = foreign(host, active, there)
     names = [one.unit for one in extra]
     failed = [one.unit for one in extra if one.state.active == "failed"]
     if names:
@@ -154,7 +154,7 @@ def follow(host: Host, active: str) -> tuple[bool, list[str]]:
         systemd.stop_soon(*names)
     if failed:
         systemd.reset_failed(*failed)
-    shown, remarks = _show_flower(host, active)
+    shown, remarks = _show_flower(host, active, there)
     without = lacking(host, active)
     return bool(extra) or shown, remarks + ([without] if without else [])
 
@@ -173,7 +173,7 @@ def withdraw(host: Host, release_id: str) -> None:
         elif state.active != "deactivating":
             systemd.stop(name, host.settings.stop_timeout_seconds)
             systemd.reset_failed(name)
-    _stop_beats(host, only=release_id)
+    _stop_beats(host, found(host), only=release_id)
     host.layout.hold_file(release_id).unlink(missing_ok=True)
 
 
@@ -184,7 +184,7 @@ def restore(host: Host, release_id: str) -> None:
     """
     kinds = wanted(host, release_id)
     if units.BEAT in kinds:
-        _stop_beats(host, but=release_id)
+        _stop_beats(host, found(host), but=release_id)
         _let_go(host)
     names = units.companions(host.settings.app, release_id, kinds)
     states = systemd.states(*names) if names else []
@@ -194,35 +194,48 @@ def restore(host: Host, release_id: str) -> None:
     host.layout.show_flower(release_id if units.FLOWER in kinds else None)
 
 
-def _start(host: Host, kind: str, release_id: str) -> bool:
+def _start(host: Host, kind: str, release_id: str, there: list[Companion]) -> bool:
     """Start a companion and wait until systemd says READY; return whether it had to be started.
 
+    :param there: what :func:`found` returned.
     :raises Failed: with the unit's last lines.
     """
-    start = _begin(host, kind, release_id)
-    if start is not None:
-        starting.wait([start])
-    return start is not None
+    starts = _begin(host, kind, release_id, _state(host, kind, release_id, there))
+    starting.wait(starts)
+    return bool(starts)
 
 
-def _begin(host: Host, kind: str, release_id: str) -> Start | None:
+def _state(host: Host, kind: str, release_id: str, there: list[Companion]) -> UnitState:
+    """Return what systemd says of a companion."""
+    unit = host.companion(kind, release_id)
+    return next((one.state for one in there if one.unit == unit), systemd.INACTIVE)
+
+
+def _begin(
+    host: Host, kind: str, release_id: str, state: UnitState, *, nobody_waits: bool = False
+) -> list[Start]:
     """Ask for a companion's start; return what is to be waited for, nothing when it is up.
 
-    :raises Failed: when systemd refuses.
+    :param state: what systemd says of it.
+    :param nobody_waits: for its outcome, that is: whether systemd refuses it is seen at once.
+    :raises Failed: when systemd does not answer, or refuses what nobody waits for.
     """
     unit = host.companion(kind, release_id)
-    state = systemd.show(unit)
     if state.running:
-        return None
+        return []
     # Left a moment ago and come back to: systemd starts it once its last tasks are done.
     leaving_seconds = _stop_seconds(host, kind) if state.active == "deactivating" else 0
     limit = host.settings.start_timeout_seconds
     start = Start(unit, starting.before_start(state), limit, leaving_seconds)
     if not state.coming or leaving_seconds:
-        systemd.reset_failed(unit)
+        if state.active == "failed":
+            systemd.reset_failed(unit)
         host.out.progress(f"starting {unit}, {limit + leaving_seconds:g} s at most")
-        systemd.start_soon(unit)
-    return start
+        if nobody_waits:
+            systemd.start_soon(unit)
+        else:
+            start.ask()
+    return [start]
 
 
 def _restart(host: Host, kind: str, release_id: str) -> Start:
@@ -239,14 +252,17 @@ def _restart(host: Host, kind: str, release_id: str) -> Start:
     return start
 
 
-def _stop_beats(host: Host, *, but: str | None = None, only: str | None = None) -> bool:
+def _stop_beats(
+    host: Host, there: list[Companion], *, but: str | None = None, only: str | None = None
+) -> bool:
     """Stop beats and see them down; return whether there were any.
 
+    :param there: what :func:`found` returned.
     :param but: the release whose beat may go on.
     :param only: the only release whose beat is stopped.
     :raises Failed: when one does not stop.
     """
-    beats = [one for one in found(host) if one.kind == units.BEAT and one.release_id != but]
+    beats = [one for one in there if one.kind == units.BEAT and one.release_id != but]
     beats = [one for one in beats if only in (None, one.release_id)]
     for one in beats:
         host.out.progress(f"stopping {one.unit}")
@@ -262,13 +278,14 @@ def _stop_beats(host: Host, *, but: str | None = None, only: str | None = None) 
     return bool(beats)
 
 
-def _show_flower(host: Host, active: str) -> tuple[bool, list[str]]:
+def _show_flower(host: Host, active: str, there: list[Companion]) -> tuple[bool, list[str]]:
     """Ask for the active release's Flower, and link it; return whether that was not so, and remarks."""
     if units.FLOWER not in wanted(host, active):
         return host.layout.show_flower(None), []
     moved = host.layout.show_flower(active)
     try:
-        return _begin(host, units.FLOWER, active) is not None or moved, []
+        state = _state(host, units.FLOWER, active, there)
+        return bool(_begin(host, units.FLOWER, active, state, nobody_waits=True)) or moved, []
     except Failed as error:
         return True, [f"{error.cause}: {error.next_command}"]
 

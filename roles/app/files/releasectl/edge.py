@@ -14,16 +14,17 @@ BLIND_SECONDS = 5
 PAUSE_SECONDS = 0.03
 
 
-def see(host: Host, release_id: str) -> None:
+def see(host: Host, process: instance.Process) -> None:
     """Wait until nobody but the new release answers through nginx.
 
+    :param process: that of its instance.
     :raises Failed: when that does not come about in time.
     """
     edge = host.settings.edge
     if edge is None:
         return
+    release_id = process.release_id
     host.out.progress(f"looking for {release_id} at {edge.url}")
-    invocation = systemd.show(host.service(release_id)).invocation
     since = time.time()
     in_a_row, named_at = 0, time.monotonic()
     for _ in clock.attempts(host.settings.edge_timeout_seconds, PAUSE_SECONDS, PAUSE_SECONDS):
@@ -33,17 +34,18 @@ def see(host: Host, release_id: str) -> None:
         if in_a_row == ANSWERS_IN_A_ROW:
             return
         named_at = time.monotonic() if answer.release else named_at
-        problem = "" if good else _hopeless(host, release_id, invocation, time.monotonic() - named_at)
+        problem = "" if good else _hopeless(process, time.monotonic() - named_at)
         if problem:
             raise instance.failure(host, release_id, problem, since, answer)
     raise instance.failure(host, release_id, _words(host, release_id, edge), since, answer)
 
 
-def _hopeless(host: Host, release_id: str, invocation: str, blind_seconds: float) -> str:
+def _hopeless(process: instance.Process, blind_seconds: float) -> str:
     """Return why there is no use in asking the edge again, empty when there is."""
-    state = systemd.show(host.service(release_id))
-    if not state.running or state.invocation != invocation:
-        return f"{host.service(release_id)} crashed as soon as it got traffic ({state.result})"
+    unit = process.host.service(process.release_id)
+    state = systemd.show(unit)
+    if not state.running or state.invocation != process.invocation:
+        return f"{unit} crashed as soon as it got traffic ({state.result})"
     if blind_seconds > BLIND_SECONDS:
         return f"no release answered through nginx for {BLIND_SECONDS} s"
     return ""

@@ -34,12 +34,13 @@ def status(host: Host) -> Result:
     serving = _serving(host, active)
     holder, kept = lock.holder(layout.lock), locking.held(host)
     history, heads = schema.History.of(host), serving.pop("heads", None) if serving else None
+    there = _companions_up(host)
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
         "current": layout.linked(layout.current),
         "serving": serving,
-        "companions": _companions(host, active),
+        "companions": _companions(host, active, there),
         "canary": canary.state(host),
         "maintenance": maintenance.state(host),
         "host": facts.gather(host.settings.python, layout.root),
@@ -49,7 +50,7 @@ def status(host: Host) -> Result:
         "locked_by": str(holder) if holder else None,
         "deploy_lock": kept.data() if kept else None,
         "warm": {one: clock.stamp(layout.warm_until(one)) for one in layout.warm() if one != active},
-        "problems": _problems(host, active, serving),
+        "problems": _problems(host, active, serving, there),
     }
     words = _status_words(host, data) + (f"\n  reserved  {kept}" if kept else "")
     return Result("status", False, words, data)
@@ -95,7 +96,7 @@ def releases(host: Host, history: schema.History, heads: list[str] | None) -> li
 def problems(host: Host) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
     active = host.layout.active()
-    return _problems(host, active, _serving(host, active))
+    return _problems(host, active, _serving(host, active), _companions_up(host))
 
 
 def _serving(host: Host, active: str | None) -> dict | None:
@@ -115,37 +116,53 @@ def _serving(host: Host, active: str | None) -> dict | None:
     return {**_unit_words(unit, held), **told}
 
 
-def _companions(host: Host, active: str | None) -> list[dict]:
-    """Return the active release's companions, and those of others that are still up."""
-    mine = [(kind, active, host.companion(kind, active)) for kind in companions.wanted(host, active)]
-    known = [unit for _, _, unit in mine]
+def _companions_up(host: Host) -> list[companions.Companion] | ReleasectlError:
     try:
-        states = systemd.states(*known) if mine else []
-        others = [one for one in companions.found(host) if one.unit not in known]
+        return companions.found(host)
     except ReleasectlError as error:
-        return [
-            {"kind": kind, "release": active, "unit": unit, "state": f"unknown: {error.cause}"}
-            for kind, _, unit in mine
-        ]
-    told = [(*one, state) for one, state in zip(mine, states, strict=True)]
-    told += [(one.kind, one.release_id, one.unit, one.state) for one in others]
+        return error
+
+
+def _companions(
+    host: Host, active: str | None, there: list[companions.Companion] | ReleasectlError
+) -> list[dict]:
+    """Return the active release's companions, and those of others that are still up."""
+    unknown = f"unknown: {there.cause}" if isinstance(there, ReleasectlError) else ""
+    up = [] if unknown else there
+    mine = {host.companion(kind, active): kind for kind in companions.wanted(host, active)}
+    words = dict.fromkeys(mine, unknown or _state_words(systemd.INACTIVE))
+    words |= {one.unit: _state_words(one.state) for one in up}
+    owners = {unit: (kind, active) for unit, kind in mine.items()}
+    owners |= {one.unit: (one.kind, one.release_id) for one in up}
     return [
-        {"kind": kind, "release": release_id, "unit": unit, "state": f"{state.active} ({state.sub})"}
-        for kind, release_id, unit, state in told
+        {"kind": kind, "release": release_id, "unit": unit, "state": words[unit]}
+        for unit, (kind, release_id) in owners.items()
     ]
 
 
+def _state_words(state: systemd.UnitState) -> str:
+    return f"{state.active} ({state.sub})"
+
+
 def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
-    return {"unit": f"{unit.active} ({unit.sub})", "socket": f"{held.active} ({held.sub})"}
+    return {"unit": _state_words(unit), "socket": _state_words(held)}
 
 
-def _problems(host: Host, active: str | None, serving: dict | None) -> list[dict]:
+def _problems(
+    host: Host,
+    active: str | None,
+    serving: dict | None,
+    there: list[companions.Companion] | ReleasectlError,
+) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
     found = _link_problems(host, active) + _maintenance_problems(host) + _leftovers(host)
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
-        found += _unit_problems(host, active) + _companion_problems(host, active) + _canary_problems(host)
+        found += _unit_problems(host, active) + _canary_problems(host)
+        if isinstance(there, ReleasectlError):
+            raise there
+        found += _companion_problems(host, active, there)
     except ReleasectlError as error:
         found.append(_problem(error.cause, "systemctl status"))
     return found
@@ -203,20 +220,22 @@ def _unit_problems(host: Host, active: str | None) -> list[dict]:
     return found
 
 
-def _companion_problems(host: Host, active: str | None) -> list[dict]:
+def _companion_problems(
+    host: Host, active: str | None, there: list[companions.Companion]
+) -> list[dict]:
     repair = host.command(f"activate {active}") if active else host.command("list")
     kinds = companions.wanted(host, active)
-    mine = [host.companion(kind, active) for kind in kinds]
-    states = zip(mine, systemd.states(*mine), strict=True) if mine else []
+    up = {one.unit: one.state for one in there}
+    mine = {unit: up.get(unit, systemd.INACTIVE) for unit in (host.companion(kind, active) for kind in kinds)}
     found = [
         _problem(f"{unit} does not run ({state.active})", repair)
-        for unit, state in states
+        for unit, state in mine.items()
         # After a rollback nobody waited for it.
         if not state.running and not state.coming
     ]
     if active in host.layout.held():
         found.append(_problem(f"{host.companion(units.BEAT, active)} was never told to tick", repair))
-    for one in companions.foreign(host, active):
+    for one in companions.foreign(host, active, there):
         found.append(_problem(f"{one.unit} is {one.state.active} and not the active release's", repair))
     if active and units.FLOWER in kinds and not host.layout.shows_flower(active):
         found.append(_problem("flower.sock does not lead to the active release's Flower", repair))

@@ -10,6 +10,8 @@ from releasectl import clock, probe, starting, systemd, units
 from releasectl.errors import Failed
 from releasectl.host import Host
 from releasectl.probe import Answer
+from releasectl.starting import Start
+from releasectl.systemd import UnitState
 
 RELEASECTL = "/usr/local/sbin/releasectl"
 # In /proc/net/unix: the mark of a listening socket.
@@ -47,21 +49,33 @@ def process(host: Host, release_id: str) -> Process:
 
 
 def bring_up(host: Host, release_id: str) -> None:
-    """Start a release that gets no traffic yet, and wait until it may get some.
+    """Start a release that gets no traffic yet, and wait until it may get some; see :func:`begin`.
+
+    :raises Failed: with the last health answer and the unit's last lines.
+    """
+    begun = begin(host, release_id)
+    if begun is not None:
+        wait_ready(host, release_id, begun)
+
+
+def begin(host: Host, release_id: str) -> Start | None:
+    """Ask for the start of a release that gets no traffic yet; return it, nothing where none is needed.
 
     One that was kept warm is ready already. What a killed run left of it is stopped first: it may run with
     settings that have changed since.
 
-    :raises Failed: with the last health answer and the unit's last lines.
+    :raises Failed: with the unit's last lines, when its socket does not start.
     """
     if is_warm(host, release_id):
         host.out.progress(f"{release_id} was kept warm")
         host.layout.warm_file(release_id).unlink(missing_ok=True)
-        return
-    if not is_down(host, release_id):
+        return None
+    states = systemd.states(*_pair(host, release_id))
+    if not all(state.down for state in states):
         host.out.progress(f"{release_id} already runs without traffic, left by a stopped run: stopping it")
         retire(host, release_id)
-    start(host, release_id)
+        states = systemd.states(*_pair(host, release_id))
+    return _begin(host, release_id, *states)
 
 
 def is_warm(host: Host, release_id: str) -> bool:
@@ -98,38 +112,48 @@ def start(host: Host, release_id: str) -> None:
 
     :raises Failed: with the last health answer and the unit's last lines.
     """
-    since = time.time()
+    states = systemd.states(*_pair(host, release_id))
+    wait_ready(host, release_id, _begin(host, release_id, *states))
+
+
+def _begin(host: Host, release_id: str, held: UnitState, state: UnitState) -> Start:
+    """Ask for the start of a release's socket and service; return it.
+
+    :param held: what systemd says of the socket.
+    :param state: and of the service.
+    :raises Failed: with the unit's last lines, when the socket does not start.
+    """
     unit = host.service(release_id)
-    before = starting.before_start(systemd.show(unit))
+    begun = Start(unit, starting.before_start(state), host.settings.start_timeout_seconds)
     host.layout.drain_file(release_id).unlink(missing_ok=True)
-    systemd.reset_failed(*_pair(host, release_id))
+    if "failed" in (held.active, state.active):
+        systemd.reset_failed(*_pair(host, release_id))
     host.out.progress(f"starting {unit}")
-    if not systemd.start(host.socket(release_id)):
-        raise failure(host, release_id, f"{host.socket(release_id)} did not start", since)
-    systemd.start_soon(unit)
-    wait_ready(host, release_id, since, before)
+    if not held.running and not systemd.start(host.socket(release_id)):
+        raise failure(host, release_id, f"{host.socket(release_id)} did not start", begun.since)
+    begun.ask()
+    return begun
 
 
-def wait_ready(host: Host, release_id: str, since: float, before: str) -> None:
-    """Wait until systemd says READY and `/readyz` says that this release is.
+def wait_ready(host: Host, release_id: str, begun: Start) -> Process:
+    """Wait until systemd says READY and `/readyz` says that this release is; return what runs then.
 
-    :param since: when its start was asked for, in seconds since the epoch.
-    :param before: the unit's invocation before that.
+    :param begun: its start, which was asked for.
     :raises Failed: at the first crash, or when `start_timeout_seconds` have passed.
     """
-    limit = host.settings.start_timeout_seconds
-    unit = host.service(release_id)
-    host.out.progress(f"waiting for {unit} to be ready, {limit:g} s at most")
+    limit = begun.seconds
+    host.out.progress(f"waiting for {begun.unit} to be ready, {limit:g} s at most")
     answer = Answer(None, {}, "")
     try:
-        for state in starting.looks(unit, before, limit):
+        for state in starting.looks(begun):
             if state.running:
                 answer = probe.instance(host.layout.socket(release_id), host.settings.ops_prefix)
                 if answer.ready(release_id):
-                    return
+                    return Process(host, release_id, state.invocation)
     except starting.Crashed as crash:
-        raise failure(host, release_id, str(crash), since, answer) from crash
-    raise failure(host, release_id, f"{release_id} was not ready within {limit:g} s", since, answer)
+        raise failure(host, release_id, str(crash), begun.since, answer) from crash
+    cause = f"{release_id} was not ready within {limit:g} s"
+    raise failure(host, release_id, cause, begun.since, answer)
 
 
 def failure(host: Host, release_id: str, cause: str, since: float, answer: Answer | None = None) -> Failed:
@@ -230,8 +254,7 @@ def restart(host: Host, release_id: str) -> None:
 
     :raises Failed: when the fresh one does not become ready.
     """
-    unit = host.service(release_id)
-    since = time.time()
+    unit, limit = host.service(release_id), host.settings.start_timeout_seconds
     drain_file = host.layout.drain_file(release_id)
     try:
         drain_file.touch()
@@ -244,11 +267,11 @@ def restart(host: Host, release_id: str) -> None:
     systemd.reset_failed(*_pair(host, release_id))
     host.out.progress(f"restarting {unit}")
     # Not earlier: the restart that a killed run asked for may have gone on meanwhile.
-    before = systemd.show(unit).invocation
+    begun = Start(unit, systemd.show(unit).invocation, limit)
     systemd.restart_soon(unit)
     # The old process may take its whole graceful time before the fresh one is even begun.
-    clock.until(host.settings.stop_timeout_seconds, lambda: starting.left(unit, before))
-    wait_ready(host, release_id, since, before)
+    clock.until(host.settings.stop_timeout_seconds, lambda: starting.left(unit, begun.before))
+    wait_ready(host, release_id, begun)
 
 
 def _pair(host: Host, release_id: str) -> list[str]:

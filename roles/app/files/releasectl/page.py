@@ -221,19 +221,23 @@ def _running(host: Host) -> str | None:
 def _units(host: Host) -> list[dict]:
     """Return every unit of a release that is up, on its way or failed, the active release's first."""
     app, active = host.settings.app, host.layout.active()
-    owned = [(name, _release_of(app, name)) for name in systemd.loaded(*_patterns(app))]
-    owned = sorted(((name, one) for name, one in owned if one), key=lambda each: (each[1] != active, each))
-    states = systemd.states(*(name for name, _ in owned)) if owned else []
+    states = systemd.matching(*_patterns(app))
+    owned = [(name, one) for name in states if (one := _release_of(app, name))]
+    owned.sort(key=lambda each: (each[1] != active, each))
     return [
         {
             "unit": name,
             "release": release,
             "active": release == active,
-            "state": state.active,
-            "detail": state.sub if state.result == "success" else f"{state.sub}, {state.result}",
+            "state": states[name].active,
+            "detail": _detail(states[name]),
         }
-        for (name, release), state in zip(owned, states, strict=True)
+        for name, release in owned
     ]
+
+
+def _detail(state: systemd.UnitState) -> str:
+    return state.sub if state.result == "success" else f"{state.sub}, {state.result}"
 
 
 def _patterns(app: str) -> list[str]:

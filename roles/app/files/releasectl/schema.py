@@ -240,9 +240,8 @@ def _require_still(host: Host) -> None:
 
     :raises Refused: when one does.
     """
-    names = systemd.loaded(*(f"{host.settings.app}-{kind}@*" for kind in (units.MIGRATE, units.CONTRACT)))
-    states = systemd.states(*names) if names else []
-    busy = [name for name, state in zip(names, states, strict=True) if not state.down]
+    patterns = [f"{host.settings.app}-{kind}@*" for kind in (units.MIGRATE, units.CONTRACT)]
+    busy = [name for name, state in systemd.matching(*patterns).items() if not state.down]
     if busy:
         raise Refused(
             f"a migration is still running: {', '.join(busy)}", next_command=f"systemctl status {busy[0]}"

@@ -153,6 +153,6 @@ def stray(host: Host, active: str | None) -> list[str]:
 
 def others_up(host: Host, active: str | None) -> list[str]:
     """Return the releases that have a unit up or failed and do not get traffic."""
-    names = systemd.loaded(units.pattern(host.settings.app))
+    names = systemd.matching(units.pattern(host.settings.app))
     found = {units.release_of(host.settings.app, name) for name in names}
     return sorted(release_id for release_id in found - {None, active, host.layout.canary()} if release_id)

@@ -13,8 +13,10 @@ from releasectl.systemd import UnitState
 TRACE_LINES = 8
 # Of every import Python writes five lines that say nothing.
 IMPORTING = '"<frozen importlib.'
-# Between two looks at a start. One costs some milliseconds, and visitors of a deploy wait for what it shows.
+# Between two looks at a start that nobody is told the end of. Visitors of a deploy wait for what it shows.
 LONGEST_PAUSE_SECONDS = 0.1
+# And at one that systemctl waits for: in case it waits in vain.
+SELDOM_SECONDS = 1
 
 
 class Crashed(Exception):
@@ -34,13 +36,38 @@ class Start:
         self.unit, self.before, self.seconds = unit, before, seconds
         self.since, self.end = time.time(), time.monotonic() + leaving_seconds + seconds
         self.seen: set[str] = set()
+        self.order: systemd.Order | None = None
+        self.look_at = time.monotonic() + SELDOM_SECONDS
 
-    def look(self) -> UnitState | None:
+    def ask(self) -> None:
+        """Ask systemd for it.
+
+        :raises Failed: when there is no systemctl.
+        """
+        self.order = systemd.Order(self.unit)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so many seconds, less where systemctl comes to the start's end meanwhile."""
+        if self.order is None:
+            time.sleep(seconds)
+        else:
+            self.order.wait(seconds)
+
+    def look_is_due(self) -> bool:
+        """Whether a look may show what systemctl does not tell; the next one is due a while after."""
+        now, pending = time.monotonic(), self.order is not None and self.order.pending
+        if pending and now < min(self.look_at, self.end):
+            return False
+        self.look_at = now + SELDOM_SECONDS
+        return True
+
+    def look(self, state: UnitState | None = None) -> UnitState | None:
         """Return the unit's state, or nothing as long as the start has not begun.
 
+        :param state: what systemd says of it now, where that was asked for already.
         :raises Crashed: at the first crash.
         """
-        state = systemd.show(self.unit)
+        state = state or systemd.show(self.unit)
         begun = {state.invocation} - {"", self.before}
         if begun and not self.seen:
             self.end = time.monotonic() + self.seconds
@@ -49,24 +76,27 @@ class Start:
         again = len(self.seen) > 1
         if (self.seen and state.ended) or again or (state.active == "failed" and not state.has_job):
             raise Crashed(_crash_words(self.unit, state, again=again))
+        if not self.seen and not state.has_job and self.order is not None and self.order.refusal:
+            raise Crashed(f"{self.unit} did not start: {self.order.refusal}")
         return state if self.seen else None
 
-    def see(self) -> UnitState | None:
-        """Return the unit's state, or nothing as long as the start has not begun.
+    def see(self, state: UnitState | None = None) -> UnitState | None:
+        """Return the unit's state, or nothing as long as the start has not begun; see :meth:`look`.
 
         :raises Failed: with the unit's last lines, when it crashed.
         """
         try:
-            return self.look()
+            return self.look(state)
         except Crashed as crash:
             raise failure(self.unit, str(crash), self.since) from crash
 
-    def ready(self) -> bool:
+    def ready(self, state: UnitState) -> bool:
         """Whether systemd says READY by now.
 
+        :param state: what systemd says of the unit.
         :raises Failed: with the unit's last lines, when it crashed or its time is up.
         """
-        state = self.see()
+        state = self.see(state)
         if state is not None and state.running:
             return True
         if time.monotonic() > self.end:
@@ -79,22 +109,23 @@ def wait(starts: list[Start]) -> None:
 
     :raises Failed: at the first that fails.
     """
-    for _ in clock.attempts(float("inf"), longest_pause=LONGEST_PAUSE_SECONDS):
-        starts = [one for one in starts if not one.ready()]
-        if not starts:
-            return
+    while starts:
+        for _ in clock.attempts(float("inf"), longest_pause=LONGEST_PAUSE_SECONDS, sleep=starts[0].pause):
+            due = [one for one in starts if one.look_is_due()]
+            states = systemd.states(*(one.unit for one in due)) if due else []
+            done = [one for one, state in zip(due, states, strict=True) if one.ready(state)]
+            if done:
+                break
+        starts = [one for one in starts if one not in done]
 
 
-def looks(unit: str, before: str, seconds: float) -> Iterator[UnitState]:
+def looks(start: Start) -> Iterator[UnitState]:
     """Yield a unit's state again and again, from the start that was asked for on, until the time is up.
 
-    :param before: the unit's invocation before that start.
-    :param seconds: how long to go on.
     :raises Crashed: at the first crash.
     """
-    start = Start(unit, before, seconds)
-    for _ in clock.attempts(seconds, longest_pause=LONGEST_PAUSE_SECONDS):
-        state = start.look()
+    for _ in clock.attempts(start.seconds, longest_pause=LONGEST_PAUSE_SECONDS, sleep=start.pause):
+        state = start.look() if start.look_is_due() else None
         if state is not None:
             yield state
 

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from releasectl.errors import Failed
 
 # For questions and for orders that systemd carries out at once.
 ANSWER_SECONDS = 30
+PROPERTIES = "Id,ActiveState,SubState,Result,InvocationID,ExecMainStatus,Job"
 JOURNAL_FORM = ["--output", "cat", "--lines", "20", "--no-pager", "--quiet"]
 
 
@@ -59,6 +61,10 @@ class UnitState:
         return self.active in ("inactive", "failed")
 
 
+#: Of a unit that systemd does not have in memory.
+INACTIVE = UnitState("inactive", "dead", "success", "", "0", has_job=False)
+
+
 def show(unit: str) -> UnitState:
     """Ask for a unit's state.
 
@@ -72,18 +78,35 @@ def states(*names: str) -> list[UnitState]:
 
     :raises Failed: when systemd does not answer for each of them.
     """
-    wanted = "ActiveState,SubState,Result,InvocationID,ExecMainStatus,Job"
+    told = _shown(*names)
+    if len(told) != len(names):
+        raise Failed(f"systemd does not tell the state of {', '.join(names)}")
+    return [_state(one) for one in told]
+
+
+def matching(*patterns: str) -> dict[str, UnitState]:
+    """Ask for the units that are up, on their way, or failed; return their states by name.
+
+    :param patterns: globs over names.
+    :raises Failed: when systemd does not answer.
+    """
+    found = {one["Id"]: _state(one) for one in _shown(*patterns)}
+    return {name: found[name] for name in sorted(found) if found[name].active != "inactive"}
+
+
+def _shown(*names: str) -> list[dict[str, str]]:
+    """Return what systemd shows of units, in the order of their names; of a pattern, those it has in memory."""
+    done = _systemctl("show", "--property", PROPERTIES, *names)
     # One block of lines a unit, an empty line between two.
-    done = _systemctl("show", "--property", wanted, *names)
-    blocks = done.stdout.strip("\n").split("\n\n")
-    if len(blocks) != len(names) or "ActiveState=" not in blocks[0]:
+    blocks = [block for block in done.stdout.strip("\n").split("\n\n") if block]
+    told = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
+    if done.returncode != 0 or not all("ActiveState" in one for one in told):
         why = done.stderr.strip() or f"systemctl exited {done.returncode} without a word"
         raise Failed(f"systemd does not tell the state of {', '.join(names)}: {why}")
-    return [_state(block) for block in blocks]
+    return told
 
 
-def _state(block: str) -> UnitState:
-    told = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+def _state(told: dict[str, str]) -> UnitState:
     return UnitState(
         active=told.get("ActiveState", "unknown"),
         sub=told.get("SubState", ""),
@@ -111,6 +134,69 @@ def start_soon(*names: str) -> None:
     _systemctl("start", "--no-block", *names, check=True)
 
 
+class Order:
+    """A start that was asked for, and goes on until the unit is up or its first attempt has failed.
+
+    Waiting for it costs nothing, where a look at the state takes a process of its own from the very processor
+    that the unit starts on.
+    """
+
+    def __init__(self, unit: str) -> None:
+        """Ask for the start.
+
+        :raises Failed: when there is no systemctl.
+        """
+        try:
+            self._process = subprocess.Popen(
+                ["systemctl", "start", unit],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Failed(f"`systemctl start {unit}` did not answer: {error}") from error
+        _orders.append(self)
+
+    @property
+    def pending(self) -> bool:
+        """Whether systemd is still at it."""
+        return self._process.poll() is None
+
+    @property
+    def refusal(self) -> str:
+        """What systemctl said where it failed; empty while it is pending, where it succeeded or was let go."""
+        code = self._process.poll() or 0
+        if code <= 0:
+            return ""
+        return self._process.communicate()[1].strip() or f"systemctl exited {code}"
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so many seconds, less where it comes to its end meanwhile."""
+        if not self.pending:
+            time.sleep(seconds)
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=seconds)
+
+    def let_go(self) -> None:
+        """Wait no longer: what systemd has heard of goes on, and what it has not will not reach it any more."""
+        if self.pending:
+            self._process.kill()
+            self._process.communicate()
+
+
+_orders: list[Order] = []
+
+
+def _let_orders_go() -> None:
+    """See that no start comes after the stop that is to follow it."""
+    while _orders:
+        _orders.pop().let_go()
+
+
 def restart_soon(unit: str) -> None:
     """Ask for a restart and return.
 
@@ -121,6 +207,7 @@ def restart_soon(unit: str) -> None:
 
 def stop(unit: str, seconds: float) -> bool:
     """Stop a unit; return whether it is down within so many seconds."""
+    _let_orders_go()
     return _try("stop", unit, seconds=seconds)
 
 
@@ -129,6 +216,7 @@ def stop_soon(*names: str) -> None:
 
     :raises Failed: when systemd refuses.
     """
+    _let_orders_go()
     _systemctl("stop", "--no-block", *names, check=True)
 
 
@@ -187,14 +275,6 @@ def enabled(names: Iterable[str]) -> list[str]:
         # A unit that systemd does not know at all may leave its line out: ask for each by itself.
         words = [_systemctl("is-enabled", name).stdout.strip() for name in names]
     return [name for name, word in zip(names, words, strict=True) if word.startswith("enabled")]
-
-
-def loaded(*patterns: str) -> list[str]:
-    """Return the names of the units that are up, on their way, or failed."""
-    words = ["list-units", "--all", "--plain", "--no-legend", "--full", *patterns]
-    lines = _systemctl(*words).stdout.splitlines()
-    fields = [line.split() for line in lines]
-    return [words[0] for words in fields if len(words) >= 4 and words[2] != "inactive"]
 
 
 def journal(unit: str, since: float) -> list[str]:
