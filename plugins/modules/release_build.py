@@ -736,6 +736,7 @@ def release_env(build: Build, release_id: str) -> bytes:
     optional = {
         "APP_CELERY": build.params["celery"],
         "CELERY_BEAT_SCHEDULER": build.params["beat_scheduler"],
+        "RELEASE_CELERY": "flask_ops.celery_command" if build.params["celery"] else "",
         "RELEASE_STATIC_DIR": f"{place}/static" if build.has_manifest else "",
     }
     return environment_file(

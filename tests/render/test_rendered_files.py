@@ -135,7 +135,8 @@ def test_metrics_of_an_instance_outlive_it_and_are_found_by_its_neighbours(host)
 
 
 def test_companions_commands_are_static_and_the_same_for_every_app(host):
-    python = f"/srv/{host.app}/releases/%i/venv/bin/python -m celery --app flask_ops.worker --broker="
+    python = f"/srv/{host.app}/releases/%i/venv/bin/python -m"
+    programs = {"worker": "${RELEASE_CELERY}", "beat": "${RELEASE_CELERY}", "flower": "celery"}
     commands = {
         "worker": f"worker --hostname {host.app}-%i@%H",
         "beat": f"beat --schedule /srv/{host.app}/shared/celerybeat-schedule",
@@ -144,7 +145,10 @@ def test_companions_commands_are_static_and_the_same_for_every_app(host):
     }
     for kind, words in commands.items():
         unit = host.read(f"/etc/systemd/system/{host.app}-{kind}@.service")
-        assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [f"{python} {words}"]
+        command = f"{python} {programs[kind]} --app flask_ops.worker --broker= {words}"
+        assert re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE) == [command]
+        # A release built before there was another command says nothing.
+        assert ("Environment=RELEASE_CELERY=celery\n" in unit) == (kind != "flower")
         assert f"SyslogIdentifier={host.app}-{kind}\n" in unit
         assert f"FLASK_OPS_SERVICE={host.app}-{kind}\n" in unit
 

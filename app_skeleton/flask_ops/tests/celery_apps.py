@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import celery_queue  # noqa: F401
+import click
 import sqlalchemy as sa
 from celery import Celery, signals
 from prometheus_client import Counter
@@ -35,6 +36,8 @@ app.conf.update(
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
     task_ignore_result=True,
 )
+if "TEST_USER_OPTION" in os.environ:
+    app.user_options["worker"].add(click.Option([os.environ["TEST_USER_OPTION"]]))
 sold = Counter("shop_sold", "The app's own metric, made before any worker began")
 
 

@@ -54,7 +54,7 @@ class Unit:
         }
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", *arguments],
+                [sys.executable, "-m", "flask_ops.celery_command", *arguments],
                 env=os.environ | settings,
                 stdout=output,
                 stderr=output,
@@ -289,11 +289,53 @@ def test_worker_with_wrong_settings_names_them_all_and_does_not_start(monkeypatc
     assert [name for name in wrong if name not in str(refused.value)] == []
 
 
+def told_by(tmp_path, program, *words, **env):
+    """Return what a command line of Celery's prints below its first line, and the modules it imported."""
+    line = [sys.executable, "-X", "importtime", "-m", program, *words]
+    app = {"PYTHONPATH": str(HERE), "APP_CELERY": "celery_apps:app", "TEST_BROKER_DIR": str(tmp_path)}
+    done = subprocess.run(line, env=os.environ | app | env, capture_output=True, text=True, timeout=60)
+    told = [json.loads(line)["event"] if line[:1] == "{" else line for line in done.stdout.splitlines()]
+    usage, *rest = "\n".join(told).splitlines()
+    assert usage.startswith("Usage: ")
+    return rest, {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
+OURS = ("--app", "flask_ops.worker", "--broker=")
+# Celery's own command line, and what of it neither of the two needs.
+WHOLE, NEEDLESS = "celery.bin.celery", {"celery.bin.celery", "celery.bin.amqp", "prompt_toolkit"}
+
+
+@pytest.mark.parametrize("command", ["worker", "beat"])
+def test_worker_and_beat_are_celerys_own_without_its_other_commands(tmp_path, command):
+    words = (*OURS, command, "--help")
+    celerys, _ = told_by(tmp_path, "celery", *words)
+    ours, modules = told_by(tmp_path, "flask_ops.celery_command", *words)
+    assert any("--loglevel" in line for line in ours)
+    assert ours == celerys
+    assert modules & NEEDLESS == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        ((*OURS, "inspect", "--help"), {}),
+        (("--app", "celery_apps", "worker", "--help"), {}),
+        ((*OURS, "worker", "--help"), {"TEST_USER_OPTION": "--flavour"}),
+    ],
+)
+def test_whatever_else_celery_is_asked_for_it_does_itself(tmp_path, words, env):
+    celerys, _ = told_by(tmp_path, "celery", *words, **env)
+    ours, modules = told_by(tmp_path, "flask_ops.celery_command", *words, **env)
+    assert any(env.get("TEST_USER_OPTION", "") in line for line in ours)
+    assert (ours, WHOLE in modules) == (celerys, True)
+
+
 @pytest.mark.parametrize(
     ("line", "role"),
     [
         ("/srv/shop/venv/bin/celery --app shop worker", "worker"),
         ("/venv/celery/__main__.py -A worker beat", "beat"),
+        ("/venv/flask_ops/celery_command.py --app flask_ops.worker --broker= beat", "beat"),
         ("/venv/bin/celery -A worker inspect ping", None),
         ("/venv/celery/__main__.py --app flask_ops.worker flower --logging=none", "flower"),
         ("/venv/bin/celery", None),

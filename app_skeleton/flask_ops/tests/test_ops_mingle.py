@@ -47,7 +47,7 @@ def asked(monkeypatch):
 
 
 def test_neighbour_that_answers_is_waited_for_a_short_while(asked):
-    assert asked({"old@host": {"clock": 3}}) == ([0.25], {"old@host": {"clock": 3}})
+    assert asked({"old@host": {"clock": 3}}) == ([0.1], {"old@host": {"clock": 3}})
 
 
 def test_worker_that_hears_nobody_waits_as_long_as_celery_would(asked):

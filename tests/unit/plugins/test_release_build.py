@@ -101,6 +101,7 @@ def test_release_says_itself_where_its_celery_is(warm):
     assert "CELERY" not in without
     assert 'APP_CELERY="inbox.worker:app"' in named
     assert 'CELERY_BEAT_SCHEDULER="inbox.beat:Scheduler"' in named
+    assert 'RELEASE_CELERY="flask_ops.celery_command"' in named
 
 
 def test_release_known_to_a_host_keeps_its_id_on_a_fresh_controller(warm):

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3] / "roles/app/files"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from releasectl import cli, config
+from releasectl import cli, config, systemd
 from releasectl.layout import Layout
 from releasectl_archives import deps_archive, release_archive
 from releasectl_nginx import FakeNginx
@@ -145,7 +145,8 @@ class Site:
         names = [f"inbox-web@{releases[-1]}.{kind}" for kind in ("socket", "service")]
         names += [f"inbox-{kind}@{releases[-1]}.service" for kind in self.settings["companions"]]
         self.systemd.do_start(names)
-        self.systemd.boot = set(names)
+        self.systemd.boot.clear()
+        self.systemd.boot |= set(names)
         self.layout.show_flower(releases[-1] if "flower" in self.settings["companions"] else None)
 
     def ledger(self):
@@ -163,6 +164,7 @@ def apphost(monkeypatch):
     base = Path(tempfile.mkdtemp(prefix="rctl-"))
     apphost = Site(base)
     monkeypatch.setenv("PATH", f"{apphost.systemd.folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd, "UNIT_DIR", apphost.systemd.boot.folder)
     monkeypatch.setenv("RELEASECTL_BY", "alice")
     # The whole of it runs as an ordinary user too; that root is asked for has a test of its own.
     monkeypatch.setattr(cli.os, "geteuid", lambda: 0)

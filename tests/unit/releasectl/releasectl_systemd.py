@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import MutableSet
 from pathlib import Path
 
 INSTANCE = Path(__file__).with_name("releasectl_instance.py")
@@ -46,10 +47,35 @@ class Unit:
         self.active, self.sub, self.result = active, sub, result
 
 
+class Boot(MutableSet):
+    """The units that are started at boot: links in a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.links = folder / "multi-user.target.wants"
+
+    def __contains__(self, name):
+        return (self.links / name).is_symlink()
+
+    def __iter__(self):
+        return (link.name for link in self.links.glob("*"))
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+    def add(self, name):
+        self.links.mkdir(parents=True, exist_ok=True)
+        if name not in self:
+            (self.links / name).symlink_to("anywhere")
+
+    def discard(self, name):
+        (self.links / name).unlink(missing_ok=True)
+
+
 class FakeSystemd:
     def __init__(self, folder, root, run_dir):
         self.folder, self.root, self.run_dir = folder, root, run_dir
-        self.units, self.boot, self.calls = {}, set(), []
+        self.units, self.boot, self.calls = {}, Boot(folder / "units"), []
         self.refuse, self.delay_stop = set(), 0
         self.closed = False
         folder.mkdir()
@@ -114,7 +140,7 @@ class FakeSystemd:
         if words[0] == "systemd-run":
             # To the end: a test looks at what came of it.
             return subprocess.run(words[words.index("sh") :], check=False).returncode, "", ""
-        if verb in self.refuse:
+        if verb in self.refuse or (verb == "start" and self.refuse & set(names)):
             return 1, "", f"{verb} refused"
         if "--no-block" in words:
             # A job is there as soon as systemctl returns.
@@ -144,12 +170,9 @@ class FakeSystemd:
         return fnmatch.filter(self.units, name) if "*" in name else [name]
 
     def _told(self, name, unit):
-        told = {"Id": name, "ActiveState": unit.active, "SubState": unit.sub, "Result": unit.result, "Job": ""}
-        told |= {"InvocationID": unit.invocation, "ExecMainStatus": unit.exit_status}
+        told = {"Id": name, "ActiveState": unit.active, "SubState": unit.sub, "Result": unit.result}
+        told |= {"Job": "", "InvocationID": unit.invocation, "ExecMainStatus": unit.exit_status}
         return "".join(f"{name}={value}\n" for name, value in told.items())
-
-    def do_is_enabled(self, names):
-        return 0, "".join("enabled\n" if name in self.boot else "disabled\n" for name in names), ""
 
     def do_enable(self, names):
         self.boot |= set(names)

@@ -326,6 +326,30 @@ def test_killed_activation_is_taken_up_by_the_next(edged, monkeypatch, module, n
     assert edged.links() == (second, second, first)
 
 
+def test_service_that_systemd_refuses_to_start_is_not_waited_for(edged):
+    first, second = edged.put(1), edged.put(2)
+    edged.serve(first)
+    edged.systemd.refuse.add(f"inbox-web@{second}.service")
+    began = time.monotonic()
+    failed = edged.run("activate", second)
+    assert (failed.code, time.monotonic() - began < edged.settings["start_timeout_seconds"] / 2) == (2, True)
+    assert "did not start: start refused" in failed.out
+    serves_alone(edged, first)
+
+
+def test_start_that_systemd_has_not_heard_of_yet_does_not_come_after_the_stop(tmp_path, monkeypatch):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\n[ $1 = stop ] || {{ sleep 0.3; touch {tmp_path}/started; }}\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    order = systemd.Order("late.service")
+    assert order.pending
+    assert systemd.stop("late.service", 5)
+    assert (order.pending, order.refusal) == (False, "")
+    time.sleep(0.6)
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.mark.parametrize("state", ["deactivating", "activating"])
 @pytest.mark.parametrize("words", [["activate"], ["restart"]])
 def test_instance_that_a_killed_run_left_on_its_way_is_waited_for(edged, monkeypatch, words, state):

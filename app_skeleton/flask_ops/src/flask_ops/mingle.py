@@ -3,7 +3,7 @@
 Celery's worker asks all others for the tasks that were revoked ("mingle"), and consumes nothing until none of
 them has said a word for a second. A deploy waits for that worker. Of each revocation every worker was told
 when it was made, so what the first neighbour knows the others hardly add to: once one has answered, a
-quarter of a second of silence is enough. Where none has, they get the second that Celery gives them.
+tenth of a second of silence is enough. Where none has, they get the second that Celery gives them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from celery.worker.consumer import mingle
 
 #: Of silence, for an answer on a busy host; one takes some milliseconds.
-SHORT_SECONDS = 0.25
+SHORT_SECONDS = 0.1
 #: Celery's own.
 LONG_SECONDS = 1.0
 

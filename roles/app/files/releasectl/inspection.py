@@ -220,9 +220,7 @@ def _unit_problems(host: Host, active: str | None) -> list[dict]:
     return found
 
 
-def _companion_problems(
-    host: Host, active: str | None, there: list[companions.Companion]
-) -> list[dict]:
+def _companion_problems(host: Host, active: str | None, there: list[companions.Companion]) -> list[dict]:
     repair = host.command(f"activate {active}") if active else host.command("list")
     kinds = companions.wanted(host, active)
     up = {one.unit: one.state for one in there}
@@ -255,11 +253,11 @@ def _canary_problems(host: Host) -> list[dict]:
 
 def _leftovers(host: Host) -> list[dict]:
     layout = host.layout
-    if lock.holder(layout.lock):
+    folders = layout.leftovers()
+    if not folders or lock.holder(layout.lock):
         return []
     return [
-        _problem(f"{folder.name} is left of a run that was stopped", "the next `stage`")
-        for folder in layout.leftovers()
+        _problem(f"{folder.name} is left of a run that was stopped", "the next `stage`") for folder in folders
     ]
 
 

@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from releasectl import records
 from releasectl.errors import Failed
 
 # For questions and for orders that systemd carries out at once.
 ANSWER_SECONDS = 30
+# Where `systemctl enable` makes its links.
+UNIT_DIR = Path("/etc/systemd/system")
 PROPERTIES = "Id,ActiveState,SubState,Result,InvocationID,ExecMainStatus,Job"
 JOURNAL_FORM = ["--output", "cat", "--lines", "20", "--no-pager", "--quiet"]
 
@@ -95,7 +98,7 @@ def matching(*patterns: str) -> dict[str, UnitState]:
 
 
 def _shown(*names: str) -> list[dict[str, str]]:
-    """Return what systemd shows of units, in the order of their names; of a pattern, those it has in memory."""
+    """Return what systemd shows of units, in the order of their names; of a pattern, those in its memory."""
     done = _systemctl("show", "--property", PROPERTIES, *names)
     # One block of lines a unit, an empty line between two.
     blocks = [block for block in done.stdout.strip("\n").split("\n\n") if block]
@@ -167,7 +170,7 @@ class Order:
 
     @property
     def refusal(self) -> str:
-        """What systemctl said where it failed; empty while it is pending, where it succeeded or was let go."""
+        """What systemctl said where it failed; empty while it is pending, succeeded, or was let go."""
         code = self._process.poll() or 0
         if code <= 0:
             return ""
@@ -182,7 +185,7 @@ class Order:
             self._process.communicate(timeout=seconds)
 
     def let_go(self) -> None:
-        """Wait no longer: what systemd has heard of goes on, and what it has not will not reach it any more."""
+        """Wait no longer. What systemd has heard of goes on; what it has not will not reach it any more."""
         if self.pending:
             self._process.kill()
             self._process.communicate()
@@ -268,13 +271,12 @@ def disable(names: list[str]) -> None:
 
 
 def enabled(names: Iterable[str]) -> list[str]:
-    """Return those of the units that are started at boot."""
-    names = list(names)
-    words = _systemctl("is-enabled", *names).stdout.split() if names else []
-    if len(words) != len(names):
-        # A unit that systemd does not know at all may leave its line out: ask for each by itself.
-        words = [_systemctl("is-enabled", name).stdout.strip() for name in names]
-    return [name for name, word in zip(names, words, strict=True) if word.startswith("enabled")]
+    """Return those of the units that are started at boot.
+
+    By the links that a boot goes by: to ask systemctl takes 3 ms for each of them.
+    """
+    linked = {link.name for link in UNIT_DIR.glob("*.wants/*@*")}
+    return [name for name in names if name in linked]
 
 
 def journal(unit: str, since: float) -> list[str]:
