@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import tarfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ CLASSIC = "classic"
 # How long a play that gates on nothing may take to serve what it deployed.
 SEEN_SECONDS = 60
 WARM_SECONDS = 3600
+# Between two runs. Nobody deploys in the very second a deploy ends: the worker that was left takes two to go,
+# and files that are needed no more are removed aside.
+REST_SECONDS = 6
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Kind(ABC):
 
     def _play(self, playbook: Path, extra: Mapping[str, Any] | None) -> Run:
         disconnect(self.declaration)
+        time.sleep(REST_SECONDS)
         return self.runner.play(playbook, self.inventory, extra=extra)
 
 

@@ -26,7 +26,8 @@ release at the edge, switch worker, beat and Flower, drain and stop the old rele
 by pip from wheels that lie on the host, migrate, link, systemctl restart of gunicorn, worker and beat,
 keep 5. There is no gate before the switch and no drain behind it: the last column shows what that loses.
 Both: the same app and change, pipelining, ControlPersist, no connection open at the start. Seconds are
-ansible-playbook's from its start to its end, CPU the controller's. A round trip is a call of ssh or sftp,
+ansible-playbook's from its start to its end, CPU the controller's; between two runs the host is let come to
+rest. A round trip is a call of ssh or sftp,
 counted by programs of those names that come first on PATH. Figures are medians, with the least and most.
 warm: the release before was kept running without traffic (app_warm_seconds). served: until visitors have it
 again, seen through nginx; worker and beat follow."""
