@@ -80,7 +80,7 @@ def query_log(site: Site) -> Iterator[Callable[[], str]]:
         site.sudo("systemctl kill --signal=HUP prometheus.service")
         yield lambda: site.sudo(f"touch {log} && cat {log}")
     finally:
-        # Afresh, all that role monitoring restarts once this file is newer than they are: the next run of site.yml
-        # is to find nothing to do.
+        # Afresh, all that role monitoring restarts once this file is newer than they are: the next run of
+        # site.yml is to find nothing to do.
         units = "prometheus prometheus-alertmanager prometheus-blackbox-exporter"
         site.sudo(f"cp -p {kept} {settings} && rm {kept} && systemctl restart {units} && rm -f {log}")
