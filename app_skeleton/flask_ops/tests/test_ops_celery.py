@@ -321,6 +321,7 @@ def test_worker_and_beat_are_celerys_own_without_its_other_commands(tmp_path, co
         ((*OURS, "inspect", "--help"), {}),
         (("--app", "celery_apps", "worker", "--help"), {}),
         ((*OURS, "worker", "--help"), {"TEST_USER_OPTION": "--flavour"}),
+        ((*OURS, "worker", "--help"), {"RESULT_BACKEND": "cache+memory://"}),
     ],
 )
 def test_whatever_else_celery_is_asked_for_it_does_itself(tmp_path, words, env):

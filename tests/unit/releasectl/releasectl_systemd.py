@@ -39,7 +39,7 @@ exit($code);
 class Unit:
     def __init__(self):
         self.active, self.sub, self.result, self.invocation = "inactive", "dead", "success", ""
-        self.exit_status, self.process, self.listener = "0", None, None
+        self.exit_status, self.process, self.listener, self.stops = "0", None, None, 0
         # As systemd's jobs: a stop nobody waits for and the next one take turns, and so do starts.
         self.turn, self.begin = threading.RLock(), threading.Lock()
 
@@ -214,9 +214,12 @@ class FakeSystemd:
 
     def _start(self, name):
         unit = self.unit(name)
+        stops = unit.stops
         while unit.active == "deactivating":
-            # A start waits for the stop that is on its way.
+            # A start waits for the stop that is on its way, and another stop takes its place.
             time.sleep(0.02)
+        if unit.stops != stops:
+            return False
         if unit.active == "active":
             return True
         if name.endswith(".socket"):
@@ -292,6 +295,7 @@ class FakeSystemd:
             unit.set("activating", "auto-restart", "exit-code")
 
     def _stop(self, name):
+        self.unit(name).stops += 1
         with self.unit(name).turn:
             self._end(name, self.unit(name))
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
@@ -113,6 +114,29 @@ def test_beat_that_cannot_wait_is_started_when_the_old_one_has_stopped(site):
     order = [words[-1] for words in site.systemd.calls if words[1] in ("start", "stop")]
     assert order.index(unit("beat", first)) < order.index(unit("beat", second))
     runs_alone(site, second)
+
+
+@pytest.mark.parametrize("kind", ["worker", "beat"])
+def test_companion_that_systemd_refuses_is_told_of_in_its_words(site, pair, kind):
+    first, second = pair
+    site.systemd.refuse.add(unit(kind, second))
+    failed = site.run("activate", second)
+    assert (failed.code, f"{unit(kind, second)} did not start: start refused" in failed.out) == (2, True)
+    runs_alone(site, first)
+
+
+def test_start_that_waits_behind_a_stop_is_withdrawn_with_the_release_that_failed(site, pair):
+    first, second = pair
+    behave(site, second, crash="boom")
+    site.systemd.delay_stop = 1
+    site.systemd.do_start([unit("worker", second)])
+    stopping = threading.Thread(target=site.systemd.do_stop, args=([unit("worker", second)],))
+    stopping.start()
+    assert clock.until(5, lambda: site.systemd.unit(unit("worker", second)).active == "deactivating")
+    assert site.run("activate", second).code == 2
+    stopping.join()
+    assert not clock.until(2, lambda: site.systemd.unit(unit("worker", second)).active == "active")
+    runs_alone(site, first)
 
 
 def test_flower_that_systemd_refuses_is_a_note_and_no_failure(site, pair, monkeypatch):

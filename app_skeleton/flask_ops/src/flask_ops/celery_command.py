@@ -7,6 +7,7 @@ fifth of the processor time in which a worker starts. Whatever is not plainly on
 
 from __future__ import annotations
 
+import os
 import sys
 
 from celery import maybe_patch_concurrency
@@ -15,6 +16,10 @@ from celery import maybe_patch_concurrency
 BEFORE = ["--app", "flask_ops.worker", "--broker="]
 # Options come from the environment too: CELERY_WORKER_CONCURRENCY.
 ENVIRONMENT_PREFIX = "CELERY"
+# And so do those that stand before the command, by these names.
+GLOBAL_OPTIONS = frozenset(
+    {"RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "NO_COLOR", "SKIP_CHECKS", "CELERY_WORKDIR", "CELERY_QUIET"}
+)
 
 
 def main(words: list[str]) -> int:
@@ -23,7 +28,8 @@ def main(words: list[str]) -> int:
     :param words: the command line without the program.
     """
     maybe_patch_concurrency()
-    if words[: len(BEFORE)] == BEFORE and words[len(BEFORE) : len(BEFORE) + 1] in (["worker"], ["beat"]):
+    is_plain = words[: len(BEFORE)] == BEFORE and not GLOBAL_OPTIONS & os.environ.keys()
+    if is_plain and words[len(BEFORE) : len(BEFORE) + 1] in (["worker"], ["beat"]):
         from .worker import app
 
         # An app that adds options to Celery's has them added by Celery.

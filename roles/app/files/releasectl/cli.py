@@ -230,14 +230,25 @@ def _deploy(host: Host, told: argparse.Namespace) -> Result:
         changed |= migrated.changed
     bake = [] if told.bake is None else ["--bake", str(told.bake)]
     prune = ["--prune"] if told.prune else []
-    activated = _part(host, ["activate", *bake, *prune, told.release])
+    try:
+        activated = _part(host, ["activate", *bake, *prune, told.release])
+    except ReleasectlError as error:
+        # The migration went well all the same, and this is the last chance to tell of it.
+        left = ", ".join(done.get("contract_pending") or [])
+        notes = [*done.get("waits", []), *([f"left for `migrate --contract`: {left}"] if left else [])]
+        if notes:
+            error.evidence["remarks"] = error.evidence.get("remarks", []) + notes
+        raise
     return dataclasses.replace(
         activated, changed=changed or activated.changed, data={**done, **activated.data}
     )
 
 
 def _part(host: Host, words: list[str]) -> Result:
-    return _entered(host, _parser().parse_args(words))
+    result = _entered(host, _parser().parse_args(words))
+    # Each may take as long as a lease.
+    locking.renew(host)
+    return result
 
 
 def _activate(host: Host, told: argparse.Namespace) -> Result:

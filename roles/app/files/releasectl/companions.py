@@ -110,8 +110,9 @@ def bring_up(host: Host, release_id: str) -> bool:
     :raises Failed: with the unit's last lines, when one does not become ready.
     """
     kinds, there, changed = wanted(host, release_id), found(host), False
-    if units.WORKER in kinds:
-        changed |= _start(host, units.WORKER, release_id, there)
+    if units.WORKER in kinds and _start(host, units.WORKER, release_id, there):
+        # That took its time, and a beat may have come up meanwhile.
+        changed, there = True, found(host)
     if units.BEAT in kinds:
         changed |= _stop_beats(host, there, but=release_id)
         _let_go(host)
@@ -164,13 +165,14 @@ def withdraw(host: Host, release_id: str) -> None:
 
     :raises Failed: when its beat cannot be stopped.
     """
+    systemd.let_orders_go()
     # By name: one whose start was asked for a moment ago is in no list of what is up.
     names = units.companions(host.settings.app, release_id, (units.WORKER, units.FLOWER))
     for name, state in zip(names, systemd.states(*names), strict=True):
-        if state.running:
-            # A worker may have taken tasks by now.
+        if state.running or state.active == "deactivating":
+            # A worker may have taken tasks by now; one that has yet to leave may be about to start again.
             systemd.stop_soon(name)
-        elif state.active != "deactivating":
+        else:
             systemd.stop(name, host.settings.stop_timeout_seconds)
             systemd.reset_failed(name)
     _stop_beats(host, found(host), only=release_id)
@@ -208,7 +210,8 @@ def _start(host: Host, kind: str, release_id: str, there: list[Companion]) -> bo
 def _state(host: Host, kind: str, release_id: str, there: list[Companion]) -> UnitState:
     """Return what systemd says of a companion."""
     unit = host.companion(kind, release_id)
-    return next((one.state for one in there if one.unit == unit), systemd.INACTIVE)
+    # One that is down still has the invocation of its last run, which the next one's is told from.
+    return next((one.state for one in there if one.unit == unit), None) or systemd.show(unit)
 
 
 def _begin(

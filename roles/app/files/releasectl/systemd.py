@@ -94,7 +94,8 @@ def matching(*patterns: str) -> dict[str, UnitState]:
     :raises Failed: when systemd does not answer.
     """
     found = {one["Id"]: _state(one) for one in _shown(*patterns)}
-    return {name: found[name] for name in sorted(found) if found[name].active != "inactive"}
+    there = [name for name, state in found.items() if state.active != "inactive" or state.has_job]
+    return {name: found[name] for name in sorted(there)}
 
 
 def _shown(*names: str) -> list[dict[str, str]]:
@@ -161,6 +162,7 @@ class Order:
             )
         except OSError as error:
             raise Failed(f"`systemctl start {unit}` did not answer: {error}") from error
+        self._said: str | None = None
         _orders.append(self)
 
     @property
@@ -174,27 +176,33 @@ class Order:
         code = self._process.poll() or 0
         if code <= 0:
             return ""
-        return self._process.communicate()[1].strip() or f"systemctl exited {code}"
+        self._hear(ANSWER_SECONDS)
+        return (self._said or "").strip() or f"systemctl exited {code}"
 
     def wait(self, seconds: float) -> None:
         """Wait for so many seconds, less where it comes to its end meanwhile."""
-        if not self.pending:
+        if self.pending:
+            self._hear(seconds)
+        else:
             time.sleep(seconds)
-            return
-        with suppress(subprocess.TimeoutExpired):
-            self._process.communicate(timeout=seconds)
 
     def let_go(self) -> None:
         """Wait no longer. What systemd has heard of goes on; what it has not will not reach it any more."""
         if self.pending:
             self._process.kill()
-            self._process.communicate()
+        self._hear(ANSWER_SECONDS)
+
+    def _hear(self, seconds: float) -> None:
+        """Wait for systemctl's end and what it said; to ask for that twice is an error."""
+        if self._said is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._said = self._process.communicate(timeout=seconds)[1]
 
 
 _orders: list[Order] = []
 
 
-def _let_orders_go() -> None:
+def let_orders_go() -> None:
     """See that no start comes after the stop that is to follow it."""
     while _orders:
         _orders.pop().let_go()
@@ -210,7 +218,7 @@ def restart_soon(unit: str) -> None:
 
 def stop(unit: str, seconds: float) -> bool:
     """Stop a unit; return whether it is down within so many seconds."""
-    _let_orders_go()
+    let_orders_go()
     return _try("stop", unit, seconds=seconds)
 
 
@@ -219,7 +227,7 @@ def stop_soon(*names: str) -> None:
 
     :raises Failed: when systemd refuses.
     """
-    _let_orders_go()
+    let_orders_go()
     _systemctl("stop", "--no-block", *names, check=True)
 
 
