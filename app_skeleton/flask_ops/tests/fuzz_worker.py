@@ -45,13 +45,21 @@ def fuzz(first: int, seconds: float) -> tuple[int, int, float, list[str]]:
                 if seed % _ASK_A_SERVER_EVERY == 0:
                     pieces = generated_requests.pieces(random, data)
                     said = answers((ours, stock), pieces)
-                    assert said[0] == said[1], said
+                    assert said[0] == said[1], _told_apart(*said)
             except Exception as error:
                 found.append(f"seed {seed}: {type(error).__name__} {str(error)[:600]}")
             seed += 1
         if workers != (ours.worker, stock.worker):
             found.append("a worker has died")
     return seed - first, plain, time.process_time(), found
+
+
+def _told_apart(ours: bytes, stock: bytes) -> str:
+    """Return where two answers part, and how each goes on from there."""
+    at = next((at for at, pair in enumerate(zip(ours, stock, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(ours), len(stock)) if at is None else at
+    said = " and ".join(f"{len(each)} bytes, there {each[at : at + 100]!r}" for each in (ours, stock))
+    return f"from byte {at} on: {said}"
 
 
 def main() -> int:
