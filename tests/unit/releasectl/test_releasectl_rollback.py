@@ -192,6 +192,18 @@ def test_prune_removes_newer_releases_that_failed(apphost):
     assert untried in apphost.layout.staged()
 
 
+def test_prune_removes_what_failed_before_what_one_can_go_back_to(apphost):
+    oldest, before = activated(apphost, 1, 2)
+    failed = [apphost.put(number, {"crash": "boom"}) for number in (3, 4)]
+    for release in failed:
+        assert apphost.run("activate", release).code == 2
+    active = apphost.put(5)
+    apphost.ok("activate", active)
+    assert apphost.ok("prune", "--keep", 4)["removed"] == failed[:1]
+    assert apphost.ok("prune", "--keep", 3)["removed"] == failed[1:]
+    assert apphost.layout.staged() == [oldest, before, active]
+
+
 def test_prune_stops_what_still_runs_of_a_removed_release(apphost):
     oldest, _, _ = activated(apphost, 1, 2, 3)
     apphost.systemd.do_start([f"inbox-web@{oldest}.socket", f"inbox-web@{oldest}.service"])

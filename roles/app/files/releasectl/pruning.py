@@ -15,7 +15,7 @@ from releasectl.settling import forget, others_up
 
 
 def prune(host: Host, keep: int, *, now: bool = True) -> Result:
-    """Remove all but the newest releases, and the dependencies that only removed ones used.
+    """Remove all but the newest releases that served, and the dependencies that only removed ones used.
 
     Never the active one, nor the canary, nor `previous`, nor what `current` names, nor one built after the
     active one that nobody has tried to activate yet: a deploy on its way may have staged it to do so next.
@@ -58,9 +58,13 @@ def _dispensable(host: Host, keep: int) -> list[str]:
         # Then nothing tells which one matters.
         return []
     needed = {active, layout.canary(), layout.linked(layout.current), layout.linked(layout.previous)}
-    tried = ledger.tried(ledger.read(layout.ledger))
+    history = ledger.read(layout.ledger)
+    tried, served = ledger.tried(history), ledger.served(history)
     needed |= {release_id for release_id in staged if release_id > active and release_id not in tried}
     others = [release_id for release_id in reversed(staged) if release_id not in needed]
+    # What failed, or was gone back from, goes first: after a bad day those are the newest, and no way back
+    # leads to them.
+    others.sort(key=lambda release_id: release_id not in served)
     room = max(0, keep - len(needed & set(staged)))
     return sorted(others[room:])
 
