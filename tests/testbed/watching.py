@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from testbed import consoles, converged, durations, sites
 from testbed.consoles import Answer
-from testbed.sites import Declaration, Site
+from testbed.sites import Declaration, Site, until
 
 GROUPS = ("app_servers", "databases", "brokers", "monitoring")
 RECEIVER_PORT = 9099
@@ -84,3 +84,5 @@ def query_log(site: Site) -> Iterator[Callable[[], str]]:
         # site.yml is to find nothing to do.
         units = "prometheus prometheus-alertmanager prometheus-blackbox-exporter"
         site.sudo(f"cp -p {kept} {settings} && rm {kept} && systemctl restart {units} && rm -f {log}")
+        ready = "curl --silent http://127.0.0.1:9090/-/ready || true"
+        assert until(60, lambda: "is Ready" in site.sudo(ready), 1), site.sudo(ready)
