@@ -245,10 +245,7 @@ def _deploy(host: Host, told: argparse.Namespace) -> Result:
 
 
 def _part(host: Host, words: list[str]) -> Result:
-    result = _entered(host, _parser().parse_args(words))
-    # Each may take as long as a lease.
-    locking.renew(host)
-    return result
+    return _entered(host, _parser().parse_args(words))
 
 
 def _activate(host: Host, told: argparse.Namespace) -> Result:
@@ -347,8 +344,6 @@ def _mutate(host: Host, options: argparse.Namespace, words: list[str]) -> Result
         finally:
             if options.command in LEAVES_ASIDE:
                 aside.leave(host)
-        # What has taken its time must not have used up the lease.
-        locking.renew(host)
         if result.changed:
             _tell(host, options, before, result)
         return result
@@ -371,6 +366,8 @@ def _entered(host: Host, options: argparse.Namespace) -> Result:
         # A link that somebody removed by hand must not be told of for ever.
         with contextlib.suppress(OSError):
             exposition.write(host)
+    # What has taken its time must not have used up the lease: each part of a deploy may take as long as one.
+    locking.renew(host)
     return result
 
 

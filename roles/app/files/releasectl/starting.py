@@ -109,14 +109,17 @@ def wait(starts: list[Start]) -> None:
 
     :raises Failed: at the first that fails.
     """
-    while starts:
-        for _ in clock.attempts(float("inf"), longest_pause=LONGEST_PAUSE_SECONDS, sleep=starts[0].pause):
-            due = [one for one in starts if one.look_is_due()]
-            states = systemd.states(*(one.unit for one in due)) if due else []
-            done = [one for one, state in zip(due, states, strict=True) if one.ready(state)]
-            if done:
-                break
+
+    def pause(seconds: float) -> None:
+        starts[0].pause(seconds)
+
+    for _ in clock.attempts(float("inf"), longest_pause=LONGEST_PAUSE_SECONDS, sleep=pause):
+        due = [one for one in starts if one.look_is_due()]
+        states = systemd.states(*(one.unit for one in due)) if due else []
+        done = [one for one, state in zip(due, states, strict=True) if one.ready(state)]
         starts = [one for one in starts if one not in done]
+        if not starts:
+            return
 
 
 def looks(start: Start) -> Iterator[UnitState]:
