@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from releasectl import (
@@ -26,6 +28,9 @@ from releasectl.errors import Refused, ReleasectlError
 from releasectl.host import Host
 from releasectl.output import Result, size
 
+# What asks which companions are up.
+Found = Callable[[], list[companions.Companion]]
+
 
 def status(host: Host) -> Result:
     """Tell what serves, whether it is well, what is there to go back to, and what does not add up."""
@@ -34,7 +39,7 @@ def status(host: Host) -> Result:
     serving = _serving(host, active)
     holder, kept = lock.holder(layout.lock), locking.held(host)
     history, heads = schema.History.of(host), serving.pop("heads", None) if serving else None
-    there = _companions_up(host)
+    there = _asked_once(host)
     data = {
         "active": active,
         "previous": layout.linked(layout.previous),
@@ -96,7 +101,7 @@ def releases(host: Host, history: schema.History, heads: list[str] | None) -> li
 def problems(host: Host) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
     active = host.layout.active()
-    return _problems(host, active, _serving(host, active), _companions_up(host))
+    return _problems(host, active, _serving(host, active), _asked_once(host))
 
 
 def _serving(host: Host, active: str | None) -> dict | None:
@@ -116,19 +121,16 @@ def _serving(host: Host, active: str | None) -> dict | None:
     return {**_unit_words(unit, held), **told}
 
 
-def _companions_up(host: Host) -> list[companions.Companion] | ReleasectlError:
-    try:
-        return companions.found(host)
-    except ReleasectlError as error:
-        return error
+def _asked_once(host: Host) -> Found:
+    return functools.cache(lambda: companions.found(host))
 
 
-def _companions(
-    host: Host, active: str | None, there: list[companions.Companion] | ReleasectlError
-) -> list[dict]:
+def _companions(host: Host, active: str | None, there: Found) -> list[dict]:
     """Return the active release's companions, and those of others that are still up."""
-    unknown = f"unknown: {there.cause}" if isinstance(there, ReleasectlError) else ""
-    up = [] if unknown else there
+    try:
+        up, unknown = there(), ""
+    except ReleasectlError as error:
+        up, unknown = [], f"unknown: {error.cause}"
     mine = {host.companion(kind, active): kind for kind in companions.wanted(host, active)}
     words = dict.fromkeys(mine, unknown or _state_words(systemd.INACTIVE))
     words |= {one.unit: _state_words(one.state) for one in up}
@@ -148,21 +150,14 @@ def _unit_words(unit: systemd.UnitState, held: systemd.UnitState) -> dict:
     return {"unit": _state_words(unit), "socket": _state_words(held)}
 
 
-def _problems(
-    host: Host,
-    active: str | None,
-    serving: dict | None,
-    there: list[companions.Companion] | ReleasectlError,
-) -> list[dict]:
+def _problems(host: Host, active: str | None, serving: dict | None, there: Found) -> list[dict]:
     """Return what does not add up, each with the command that repairs it."""
     found = _link_problems(host, active) + _maintenance_problems(host) + _leftovers(host)
     if active is not None and serving is not None:
         found += _serving_problems(host, active, serving) + _edge_problems(host, active)
     try:
-        found += _unit_problems(host, active) + _canary_problems(host)
-        if isinstance(there, ReleasectlError):
-            raise there
-        found += _companion_problems(host, active, there)
+        found += _unit_problems(host, active) + _companion_problems(host, active, there())
+        found += _canary_problems(host)
     except ReleasectlError as error:
         found.append(_problem(error.cause, "systemctl status"))
     return found
